@@ -1,0 +1,1 @@
+"""The load balancer, and the catalog that all programs of consul-edge share."""

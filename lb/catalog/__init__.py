@@ -1,0 +1,1 @@
+"""Consul -> Snapshot: asking the agent, following it, keeping the last good answer."""

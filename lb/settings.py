@@ -1,0 +1,159 @@
+"""All settings, as frozen dataclasses: one per room, each room is handed only its own.
+
+The defaults are the contract's. Values are validated where they are read (`lb.cli`), once; a room may trust them.
+Durations are seconds, sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+
+class Address(NamedTuple):
+    """A host (IP literal) and a port, printed as `host:port`, IPv6 in brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ConsulSettings:
+    """How to reach Consul agents and how to follow them.
+
+    `agents` are base URLs, tried in order. `token_file` is read again when an agent refuses the token.
+    `max_connections` bounds what one agent sees from us. `empty_guard` is how long (seconds) the last good
+    instances of a service that vanished whole are kept until a second, later answer confirms it; 0 turns the
+    guard off.
+    """
+
+    agents: tuple[str, ...] = ("http://127.0.0.1:8500",)
+    token: str = field(default="", repr=False)
+    token_file: Path | None = None
+    ca_cert: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    verify: bool = True
+    datacenter: str = ""
+    max_connections: int = 16
+    wait: float = 300.0
+    empty_guard: float = 1.0
+    state_dir: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingSettings:
+    """Which names and ports services get.
+
+    `domains` are lower case, without a leading or trailing dot.
+    """
+
+    domains: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSettings:
+    """Connections to instances: nginx's `proxy_*_timeout` and upstream `keepalive*`."""
+
+    connect_timeout: float = 60.0
+    read_timeout: float = 60.0
+    send_timeout: float = 60.0
+    keepalive_timeout: float = 60.0
+    keepalive_requests: int = 1000
+    keepalive_connections: int = 256
+    """Idle connections kept for one instance."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """The HTTP listeners. Sizes: `max_body` 0 means no limit."""
+
+    listen: tuple[Address, ...] = (Address("0.0.0.0", 80),)
+    header_timeout: float = 60.0
+    body_timeout: float = 60.0
+    send_timeout: float = 60.0
+    keepalive_timeout: float = 75.0
+    keepalive_requests: int = 1000
+    max_body: int = 1 << 20
+    max_header: int = 32 << 10
+    max_header_line: int = 8 << 10
+    max_headers: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TcpSettings:
+    """The TCP listeners; `host` None turns them off. `idle_timeout` is nginx's stream `proxy_timeout`."""
+
+    host: str | None = "0.0.0.0"
+    idle_timeout: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class DnsSettings:
+    """The DNS server.
+
+    `domain` is lower case, without dots at its ends. `ttl` is for records of services and nodes (Consul's
+    default is 0). `truncate` sets TC on a reply that was cut for UDP. `recursors` is empty when foreign names
+    are refused.
+    """
+
+    listen: tuple[Address, ...] = (Address("0.0.0.0", 53),)
+    domain: str = "consul"
+    datacenter: str = ""
+    recursors: tuple[Address, ...] = ()
+    recursor_timeout: float = 2.0
+    ttl: int = 0
+    only_passing: bool = False
+    truncate: bool = True
+    udp_size: int = 1232
+
+
+@dataclass(frozen=True, slots=True)
+class AdminSettings:
+    """The admin server; `listen` None turns it off."""
+
+    listen: Address | None = Address("127.0.0.1", 9900)
+
+
+@dataclass(frozen=True, slots=True)
+class DrainSettings:
+    """How a node goes away: `delay` with readiness red and all open, then `timeout` for what is in flight."""
+
+    delay: float = 0.0
+    timeout: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class AccessLogSettings:
+    """The access log: a path, `-` for standard output, or `off`."""
+
+    path: str = "off"
+    format: Literal["combined", "json"] = "combined"
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """The program's own log, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything one node needs. A plane that is None does not run."""
+
+    consul: ConsulSettings = ConsulSettings()
+    routing: RoutingSettings = RoutingSettings()
+    upstream: UpstreamSettings = UpstreamSettings()
+    http: HttpSettings | None = HttpSettings()
+    tcp: TcpSettings | None = TcpSettings()
+    dns: DnsSettings | None = DnsSettings()
+    admin: AdminSettings = AdminSettings()
+    drain: DrainSettings = DrainSettings()
+    access_log: AccessLogSettings = AccessLogSettings()
+    log: LogSettings = LogSettings()

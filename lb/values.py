@@ -1,0 +1,119 @@
+"""Reading what a person writes on a command line or in a variable: durations, sizes, addresses.
+
+Each function takes text and raises ValueError with the reason, in a clause; who knows the flag's name adds it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from urllib.parse import urlsplit
+
+from lb.settings import Address
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
+_SIZE = re.compile(r"(\d+)([kmg]?)", re.IGNORECASE)
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_OCTETS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+
+
+def duration(text: str) -> float:
+    """`30s`, `1m`, `500ms`, `1.5h`, or plain seconds -> seconds."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration (30s, 1m, 500ms, or seconds)")
+    return float(match[1]) * _SECONDS[match[2] or "s"]
+
+
+def positive_duration(text: str) -> float:
+    """A duration that must not be 0."""
+    seconds = duration(text)
+    if not seconds:
+        raise ValueError("must be more than 0")
+    return seconds
+
+
+def size(text: str) -> int:
+    """`32k`, `1m`, or plain octets -> octets."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a size (8k, 1m, or octets)")
+    return int(match[1]) * _OCTETS[match[2].lower()]
+
+
+def positive_size(text: str) -> int:
+    """A size that must not be 0."""
+    octets = size(text)
+    if not octets:
+        raise ValueError("must be more than 0")
+    return octets
+
+
+def count(text: str) -> int:
+    """A whole number, 0 or more."""
+    if not re.fullmatch(r"\d{1,9}", text):
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def boolean(text: str) -> bool:
+    """`on`/`off`, `true`/`false`, `1`/`0`, `yes`/`no`."""
+    lower = text.lower()
+    if lower in ("on", "true", "1", "yes", "t"):
+        return True
+    if lower in ("off", "false", "0", "no", "f"):
+        return False
+    raise ValueError(f"{text!r} is neither on nor off")
+
+
+def host(text: str) -> str:
+    """An IP literal to listen on; brackets around IPv6 may be given, `localhost` is 127.0.0.1."""
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if bare == "localhost":
+        return "127.0.0.1"
+    try:
+        return str(ipaddress.ip_address(bare))
+    except ValueError:
+        raise ValueError(f"{text!r} is not an IP address") from None
+
+
+def address(text: str, default_port: int | None = None) -> Address:
+    """`ADDR:PORT`, `[V6]:PORT`, `:PORT` (all IPv4 addresses); with `default_port` the port may be left out."""
+    head, colon, tail = text.rpartition(":")
+    if not colon or (":" in head and not head.endswith("]")) or text.endswith("]"):
+        if default_port is None:
+            raise ValueError(f"{text!r} is not ADDR:PORT")
+        return Address(host(text), default_port)
+    if not tail.isdigit() or int(tail) > 65535:
+        raise ValueError(f"{tail!r} is not a port")
+    return Address(host(head) if head else "0.0.0.0", int(tail))
+
+
+def resolver(text: str) -> Address:
+    """`ADDR[:PORT]` of a DNS server; the port is 53 unless given."""
+    return address(text, default_port=53)
+
+
+def domain(text: str) -> str:
+    """A domain name -> lower case, without dots at its ends."""
+    name = text.strip(".").lower()
+    if not name or len(name) > 253 or not all(_LABEL.fullmatch(label) for label in name.split(".")):
+        raise ValueError(f"{text!r} is not a domain name")
+    return name
+
+
+def agent_url(text: str, tls: bool = False) -> str:
+    """The base URL of a Consul agent; as Consul's own tools do, `host:port` alone is taken, too."""
+    url = text if "://" in text else f"{'https' if tls else 'http'}://{text}"
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        raise ValueError(f"{text!r}: only http and https can be spoken to an agent")
+    try:
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"{text!r} has a port that is none") from None
+    if not parts.hostname or parts.path.strip("/") or parts.query or parts.fragment or parts.username:
+        raise ValueError(f"{text!r} is not the URL of an agent (http://host:port)")
+    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{name}:{port or (443 if parts.scheme == 'https' else 8500)}"

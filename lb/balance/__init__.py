@@ -1,0 +1,1 @@
+"""Which endpoint is next: nginx's rules (pure; the clock is an argument)."""

@@ -1,0 +1,120 @@
+"""The endpoints of one service and port: who is next, what became of it, who came and who went.
+
+The rules are nginx's (`ngx_http_upstream_round_robin.c` and its neighbours), so that a sequence of requests
+and failures picks the same endpoints as nginx 1.22 with the same options does.
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections.abc import Collection, Sequence
+
+from lb.balance.endpoint import Endpoint, EndpointSpec
+from lb.balance.policies import Policy, Rng, policy_named
+
+
+class Outcome(enum.Enum):
+    """What an attempt told about its endpoint.
+
+    FAILURE: it refused, timed out, closed or answered nonsense before its response began. NEUTRAL: nothing
+    was learned, for instance because the client left first.
+    """
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    NEUTRAL = "neutral"
+
+
+class Group:
+    """A set of endpoints that stand for one another.
+
+    For each attempt call `acquire`, then `release` once, whatever happened. An endpoint of weight 0 is
+    listed, but gets nothing and counts for nothing. One endpoint alone is used whatever its failures, as
+    nginx does: there is nothing better to turn to. `rng` is what the policy `random` draws with.
+    """
+
+    __slots__ = ("_live", "_pick", "_rng", "endpoints", "name", "policy")
+
+    def __init__(self, name: str, rng: Rng = random.random) -> None:
+        self.name = name
+        self.endpoints: list[Endpoint] = []
+        self._live: list[Endpoint] = []
+        self.policy = "round_robin"
+        self._rng = rng
+        self._pick: Policy = policy_named(self.policy, rng)
+
+    def __repr__(self) -> str:
+        return f"<Group {self.name} {self.policy} {self.endpoints}>"
+
+    def acquire(self, tried: Collection[Endpoint], now: int, client: str = "") -> Endpoint | None:
+        """Return the endpoint for the next attempt, or None when no endpoint is live.
+
+        `tried` holds the endpoints that this request was already sent to, `now` is in whole seconds,
+        `client` is the client's IP address as text.
+        """
+        endpoints = self._live
+        if len(endpoints) == 1:
+            (endpoint,) = endpoints
+            if endpoint in tried or endpoint.full():
+                return None
+        else:
+            # `fails` and `max_conns` are nearly always 0: only then is a call worth its price.
+            eligible = [
+                e for e in endpoints if not (e in tried or (e.fails and e.suspended(now)) or (e.max_conns and e.full()))
+            ]
+            if not eligible:
+                return None
+            endpoint = self._pick(endpoints, eligible, client, len(tried))
+            endpoint.mark_picked(now)
+        endpoint.active += 1
+        return endpoint
+
+    def credit(self, endpoint: Endpoint) -> None:
+        """Note that an attempt that goes on has succeeded: for TCP, that the connection is up."""
+        if len(self._live) > 1:
+            endpoint.mark_succeeded()
+
+    def release(self, endpoint: Endpoint, outcome: Outcome, now: int) -> None:
+        """End an attempt on `endpoint` and learn from it; `now` is in whole seconds.
+
+        The endpoint may have left the group meanwhile.
+        """
+        endpoint.active -= 1
+        if len(self._live) == 1:
+            return
+        if outcome is Outcome.SUCCESS:
+            endpoint.mark_succeeded()
+        elif outcome is Outcome.FAILURE:
+            endpoint.mark_failed(now)
+
+    def reconcile(self, specs: Sequence[EndpointSpec], policy: str) -> list[Endpoint]:
+        """Make `specs`, whose keys differ, the endpoints of the group, in that order; return those that left.
+
+        An endpoint whose key stays keeps its state. `policy` is one of `POLICY_NAMES`; KeyError is raised for
+        another, and nothing has changed then.
+        """
+        if policy != self.policy:
+            self._pick = policy_named(policy, self._rng)
+            self.policy = policy
+        known = {endpoint.key: endpoint for endpoint in self.endpoints}
+        endpoints: list[Endpoint] = []
+        reweighted = False
+        for spec in specs:
+            endpoint = known.pop(spec.key, None)
+            if endpoint is None:
+                endpoint = Endpoint(spec)
+            else:
+                reweighted = reweighted or endpoint.weight != spec.weight
+                endpoint.configure(spec)
+            endpoints.append(endpoint)
+        self.endpoints = endpoints
+        self._live = [endpoint for endpoint in endpoints if endpoint.weight > 0]
+        if reweighted:
+            # What was gathered by the old weights would be paid out in one long run.
+            for endpoint in endpoints:
+                endpoint.current = 0
+        removed = list(known.values())
+        for endpoint in removed:
+            endpoint.removed = True
+        return removed

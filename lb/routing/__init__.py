@@ -1,0 +1,1 @@
+"""Snapshot -> RoutingTable: which host, path or port leads to which service (pure)."""

@@ -189,7 +189,7 @@ def test_combined_is_what_nginx_prints(tmp_path: Path) -> None:
     cases = list(zip(ODD_VALUES, reversed(ODD_VALUES), strict=True))
     ours = AccessLog(AccessLogSettings(str(tmp_path / "ours")))
     basic = b"Basic " + base64.b64encode(b'jo"e\xe9:secret')
-    with running_nginx(tmp_path / "nginx", body, [port]):
+    with running_nginx(tmp_path / "nginx", body):
         for referer, agent in cases:
             ask(port, request_line, referer, agent, basic)
             ours.write("127.0.0.1", request_line, 200, 5, referer, agent, user=basic_user(basic))

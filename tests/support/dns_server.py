@@ -1,0 +1,78 @@
+"""A `DnsServer` on a loop in a thread of its own, for tests that ask it over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, TypeVar
+
+import uvloop
+
+from dnsserver.server import DnsServer
+from dnsserver.stats import DnsStats
+from lb.catalog.model import Snapshot
+from lb.settings import Address, DnsSettings
+
+T = TypeVar("T")
+
+LOOPBACK = (Address("127.0.0.1", 0),)
+
+
+class RunningDns:
+    """A server that runs; calls go to its loop and come back."""
+
+    def __init__(self, server: DnsServer, stats: DnsStats, loop: asyncio.AbstractEventLoop) -> None:
+        self.server = server
+        self.stats = stats
+        self._loop = loop
+
+    @property
+    def port(self) -> int:
+        """The port of the first address."""
+        return self.server.addresses[0].port
+
+    def apply(self, snapshot: Snapshot) -> None:
+        """Publish a catalog; it is in force on return."""
+        self.call(lambda: self.server.apply(snapshot))
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Call something on the loop and return what it returns."""
+
+        async def run() -> T:
+            return function()
+
+        return self.run(run())
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Await something on the loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=10)
+
+
+@contextlib.contextmanager
+def running_dns(
+    settings: DnsSettings, snapshot: Snapshot | None = None, *, reuse_port: bool = False
+) -> Iterator[RunningDns]:
+    """Run a server until the end of the `with` block; exceptions that reach its loop fail the test."""
+    loop = uvloop.new_event_loop()
+    escaped: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: escaped.append(context))
+    thread = threading.Thread(target=loop.run_forever, name="dns under test")
+    thread.start()
+    stats = DnsStats()
+    running = RunningDns(DnsServer(settings, stats, reuse_port=reuse_port), stats, loop)
+    try:
+        running.run(running.server.start())
+        try:
+            if snapshot is not None:
+                running.apply(snapshot)
+            yield running
+        finally:
+            running.run(running.server.stop())
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout=10)
+        loop.close()
+    assert not escaped, f"exceptions reached the loop: {escaped}"
+    assert not stats.faults, f"bugs were counted: {stats.faults}"

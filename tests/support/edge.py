@@ -1,0 +1,273 @@
+"""A balancer plane inside the test's own loop, with scripted instances behind it and raw clients before it.
+
+Whatever a test does, at its end nothing may be left: no request or session counted as active, no lease, no
+deadline but those of idle connections, no error in the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import uvloop
+
+from lb.balance.endpoint import Endpoint
+from lb.catalog import model
+from lb.observe.stats import HttpStats, ListenerStats, Stats, TcpStats
+from lb.proxy.plane import BalancerPlane
+from lb.settings import Address, HttpSettings, RoutingSettings, Settings, TcpSettings, UpstreamSettings
+from tests.support.scripted import Instance, Script, Stream, field
+
+LOCAL = "127.0.0.1"
+LIMIT = 10.0
+"""Seconds that any single test may take."""
+
+_HTTP = HttpSettings(listen=(Address(LOCAL, 0),), header_timeout=5, body_timeout=5, send_timeout=5, keepalive_timeout=5)
+_UPSTREAM = UpstreamSettings(connect_timeout=5, read_timeout=5, send_timeout=5)
+_TCP = TcpSettings(host=LOCAL, idle_timeout=5)
+
+
+def scenario(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run a coroutine function as a test, in a uvloop of its own, within `LIMIT`."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        async def limited() -> None:
+            async with asyncio.timeout(LIMIT):
+                await test(*args, **kwargs)
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(limited())
+
+    # pytest asks for fixtures by signature, and must not take this for a coroutine.
+    run.__signature__ = inspect.signature(test)  # type: ignore[attr-defined]
+    return run
+
+
+async def eventually(probe: Callable[[], object], what: str, seconds: float = 5.0) -> None:
+    """Wait until `probe` returns something true."""
+    end = asyncio.get_running_loop().time() + seconds
+    while not probe():
+        assert asyncio.get_running_loop().time() < end, f"not within {seconds} s: {what}"
+        await asyncio.sleep(0.005)
+
+
+class Reply(NamedTuple):
+    """A response as it came over the wire."""
+
+    status: int
+    head: bytes
+    body: bytes
+
+    def field(self, name: bytes) -> bytes | None:
+        """The value of a field, by its lower-case name."""
+        return field(self.head, name)
+
+
+class Client(Stream):
+    """A raw client."""
+
+    async def reply(self, *, bodiless: bool = False) -> Reply:
+        """Read one response; one that announces no length is taken to have no body."""
+        head = await self.until(b"\r\n\r\n")
+        status = int(head.split(b" ", 2)[1])
+        bodiless = bodiless or status in (204, 304) or status < 200
+        return Reply(status, head, b"" if bodiless else await self.body(head))
+
+    async def ask(self, request: bytes) -> Reply:
+        """Send a request and read its reply."""
+        await self.send(request)
+        return await self.reply(bodiless=request.startswith(b"HEAD "))
+
+    async def left(self) -> bytes:
+        """What is still to come before the end, however the connection ends."""
+        with contextlib.suppress(ConnectionError):
+            return await self.rest()
+        return b""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service of the catalog; `meta` and `weight` are given to all of its instances."""
+
+    name: str
+    instances: Sequence[Instance] = ()
+    tags: tuple[str, ...] = ("http",)
+    meta: tuple[tuple[str, str], ...] = ()
+    weight: int = 1
+    address: str = LOCAL
+
+
+class Edge:
+    """The plane under test; see `edge`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.stats = Stats()
+        self.plane = BalancerPlane(settings, self.stats, None)
+        self.errors: list[dict[str, Any]] = []
+        self._generation = 0
+        self._endpoints: set[Endpoint] = set()
+        self._clients: list[Client] = []
+
+    @property
+    def port(self) -> int:
+        """The port of the HTTP listener."""
+        return self.plane.http_addresses[0].port
+
+    def apply(self, *services: Service) -> None:
+        """Publish a catalog of these services, and no other."""
+        self._generation += 1
+        registered = {
+            service.name: model.Service(
+                service.name,
+                tuple(
+                    model.Instance(
+                        service.name,
+                        f"{service.name}-{instance.port}",
+                        "node",
+                        service.address,
+                        instance.port,
+                        tags=service.tags,
+                        meta=MappingProxyType(dict(service.meta)),
+                        weight=service.weight,
+                    )
+                    for instance in service.instances
+                )
+                or (_failing(service),),
+            )
+            for service in services
+        }
+        self.plane.apply(model.Snapshot(MappingProxyType(registered), generation=self._generation))
+        for target in self.plane.targets():
+            self._endpoints.update(target.group.endpoints)
+
+    async def client(self, port: int | None = None, *, buffer: int | None = None) -> Client:
+        """Connect to the HTTP listener, or to a TCP port; `buffer` octets are taken unread."""
+        limit = {} if buffer is None else {"limit": buffer}
+        reader, writer = await asyncio.open_connection(LOCAL, port or self.port, **limit)
+        client = Client(reader, writer)
+        self._clients.append(client)
+        return client
+
+    async def ask(self, request: bytes) -> Reply:
+        """Send a request over a connection of its own and read its reply."""
+        client = await self.client()
+        try:
+            return await client.ask(request)
+        finally:
+            await client.close()
+
+    def http_stats(self, service: str = "web") -> HttpStats:
+        """The counters of a service behind HTTP."""
+        return self.stats.http(service)
+
+    def tcp_stats(self, service: str) -> TcpStats:
+        """The counters of a TCP service."""
+        return self.stats.tcp(service)
+
+    @property
+    def listener_stats(self) -> ListenerStats:
+        """The counters of the HTTP listener."""
+        return self.stats.listener(f"http {self.plane.http_addresses[0]}")
+
+    @property
+    def idle(self) -> int:
+        """Connections kept alive to instances."""
+        return sum(len(pool) for pool in self.plane._pools)
+
+    def _left_over(self) -> str:
+        """Name what is still counted or held, or nothing."""
+        counts = {
+            "leases": sum(endpoint.active for endpoint in self._endpoints),
+            "active requests": sum(stats.active for _, stats in self.stats.http_services()),
+            "active sessions": sum(stats.active for _, stats in self.stats.tcp_services()),
+            "active connections": sum(stats.active for _, stats in self.stats.listeners()),
+            "deadlines": sum(len(bucket) for bucket in self.plane._deadlines._buckets.values()) - self.idle,
+        }
+        return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+    async def close(self) -> None:
+        """End all clients, check that nothing is left, drain."""
+        for client in self._clients:
+            await client.close()
+        with contextlib.suppress(AssertionError):
+            await eventually(lambda: not self._left_over(), "nothing is left")
+        assert not self._left_over()
+        await self.plane.drain(0)
+        assert not self.errors, self.errors
+
+
+@contextlib.asynccontextmanager
+async def edge(
+    *services: Service,
+    http: dict[str, Any] | None = None,
+    upstream: dict[str, Any] | None = None,
+    tcp: dict[str, Any] | None = None,
+) -> AsyncIterator[Edge]:
+    """Run a plane with these services and settings; instances are started, and ended with it."""
+    settings = Settings(
+        routing=RoutingSettings(domains=("test",)),
+        http=replace(_HTTP, **(http or {})),
+        upstream=replace(_UPSTREAM, **(upstream or {})),
+        tcp=replace(_TCP, **(tcp or {})),
+        dns=None,
+    )
+    one = Edge(settings)
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: one.errors.append(context))
+    instances = {instance for service in services for instance in service.instances}
+    for instance in instances:
+        if not instance.port:
+            await instance.start()
+    await one.plane.start()
+    one.apply(*services)
+    try:
+        yield one
+        await one.close()
+        assert not [failure for instance in instances for failure in instance.failures]
+    finally:
+        for instance in instances:
+            await instance.stop()
+
+
+@contextlib.asynccontextmanager
+async def web(
+    *scripts: Script, meta: tuple[tuple[str, str], ...] = (), **settings: dict[str, Any]
+) -> AsyncIterator[tuple[Edge, list[Instance]]]:
+    """Run a plane with the service `web`, virtual host `web.test`, and one instance for each script."""
+    instances = [Instance(script) for script in scripts] or [Instance()]
+    async with edge(Service("web", instances, meta=meta), **settings) as one:
+        yield one, instances
+
+
+def get(path: str = "/", *fields: str, method: str = "GET", host: str = "web.test", version: str = "1.1") -> bytes:
+    """A request without a body."""
+    lines = [f"{method} {path} HTTP/{version}", *([f"Host: {host}"] if host else []), *fields, "", ""]
+    return "\r\n".join(lines).encode()
+
+
+def put(body: bytes, *fields: str, method: str = "PUT") -> bytes:
+    """A request with a body of known length."""
+    return get("/", f"Content-Length: {len(body)}", *fields, method=method) + body
+
+
+def reply(body: bytes, *fields: str, status: str = "200 OK") -> bytes:
+    """A response with a body of known length."""
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *fields, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def chunked(*parts: bytes) -> bytes:
+    """A body in chunks."""
+    return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+
+
+def _failing(service: Service) -> model.Instance:
+    """What keeps a service in the catalog that has no passing instance."""
+    return model.Instance(service.name, "down", "node", LOCAL, 1, health="critical", tags=service.tags)

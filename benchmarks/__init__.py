@@ -1,0 +1,1 @@
+"""Benchmarks: `macro` puts whole programs side by side, `micro` times single functions."""

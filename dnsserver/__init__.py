@@ -1,0 +1,1 @@
+"""DNS from the catalog, and forwarding of everything else."""

@@ -1,0 +1,323 @@
+"""Question and zone -> answer: Consul's rules for every lookup form, without I/O.
+
+The wanted differences from Consul are these: an unknown node is NXDOMAIN and a node without the asked family
+carries the SOA; a CNAME chased inside the domain yields only the asked family; PTR has the TTL of its node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from random import Random
+from typing import NamedTuple
+
+from dnsserver import records
+from dnsserver.names import (
+    AddrName,
+    ForeignName,
+    Name,
+    NodeName,
+    PointerName,
+    ServiceName,
+    parse_name,
+)
+from dnsserver.places import Place, find_node_place, find_place
+from dnsserver.records import Answer, Group, Record, packed_address
+from dnsserver.wire import (
+    NOTIMP,
+    NXDOMAIN,
+    SERVFAIL,
+    TYPE_A,
+    TYPE_AAAA,
+    TYPE_ANY,
+    TYPE_AXFR,
+    TYPE_CNAME,
+    TYPE_NS,
+    TYPE_SOA,
+    TYPE_SRV,
+    TYPE_TXT,
+    fold,
+    name_from_text,
+    split_name,
+    to_bytes,
+)
+from dnsserver.zone import Zone
+from lb.catalog.model import Instance, Node
+
+MAX_CHASED = 3
+"""How often a CNAME inside the domain is followed for one answer."""
+
+MAX_SERVERS = 3
+"""NS records in one answer."""
+
+_ADDRESS_TYPES = frozenset((TYPE_A, TYPE_AAAA))
+_CHASED_TYPES = frozenset((TYPE_A, TYPE_AAAA, TYPE_CNAME))
+
+
+class Asked(NamedTuple):
+    """A question: the wire name as spelled by the client, its labels in lower case, the type."""
+
+    qname: bytes
+    labels: tuple[bytes, ...]
+    qtype: int
+
+
+def answer(asked: Asked, zone: Zone, rng: Random) -> Answer | None:
+    """Answer a question from the zone; None if it is not ours and recursors are to be asked.
+
+    `rng` chooses between instances where only one can be given. Before the first catalog, names of the domain
+    are SERVFAIL: nothing is known of them, not even that they do not exist.
+    """
+    return Lookup(asked, zone, rng).run()
+
+
+def pointer_miss(zone: Zone) -> Answer:
+    """The answer for a reverse name that nobody knows."""
+    if not zone.known:
+        return Answer(SERVFAIL, authoritative=False)
+    return Answer(NXDOMAIN, authority=(zone.soa,))
+
+
+class Lookup:
+    """One question to one zone. `hops` is how many CNAMEs may still be followed."""
+
+    __slots__ = ("_asked", "_dangling", "_dangling_ttl", "_drawn", "_hops", "_rng", "_zone")
+
+    def __init__(self, asked: Asked, zone: Zone, rng: Random, hops: int = MAX_CHASED) -> None:
+        self._asked = asked
+        self._zone = zone
+        self._rng = rng
+        self._hops = hops
+        self._dangling: bytes | None = None
+        self._dangling_ttl: int | None = None
+        self._drawn = False
+
+    def run(self) -> Answer | None:
+        """Answer, or return None for a name that is not ours."""
+        asked, zone = self._asked, self._zone
+        name = parse_name(asked.labels, asked.qtype, zone.domain)
+        match name:
+            case ForeignName():
+                return None
+            case PointerName():
+                return self._pointer(name)
+        if not zone.known:
+            return Answer(SERVFAIL, authoritative=False)
+        if asked.qtype == TYPE_SOA:
+            return self._soa()
+        if asked.qtype == TYPE_NS:
+            return Answer(groups=self._name_servers(), drawn=self._drawn)
+        if asked.qtype == TYPE_AXFR:
+            return Answer(NOTIMP)
+        return self._inside(name)
+
+    def _inside(self, name: Name) -> Answer:
+        match name:
+            case ServiceName():
+                return self._service(name)
+            case NodeName():
+                return self._node(name)
+            case AddrName():
+                return self._addr(name)
+            case _:
+                return self._nxdomain()
+
+    def _nxdomain(self) -> Answer:
+        return Answer(NXDOMAIN, authority=(self._zone.soa,))
+
+    def _found(self, groups: Sequence[Group], additional: Sequence[Record] = ()) -> Answer:
+        """An answer of NOERROR, with the SOA where there is nothing of the asked type (RFC 2308)."""
+        authority = () if groups else (self._zone.soa,)
+        return Answer(
+            groups=groups,
+            authority=authority,
+            additional=additional,
+            dangling=self._dangling,
+            dangling_ttl=self._dangling_ttl,
+            drawn=self._drawn,
+        )
+
+    # --- services
+
+    def _service(self, name: ServiceName) -> Answer:
+        zone = self._zone
+        if not name.service:
+            # `_._tcp.service`: what Consul says too.
+            return Answer(SERVFAIL)
+        if not zone.serves(name.datacenter):
+            return self._nxdomain()
+        healthy = ("passing",) if zone.only_passing else ("passing", "warning")
+        instances = [i for i in zone.service(name.service) if i.health in healthy]
+        self._dangling_ttl = zone.ttl
+        if name.tag:
+            instances = [i for i in instances if any(fold(tag) == name.tag for tag in i.tags)]
+        if not instances:
+            return self._nxdomain()
+        if self._asked.qtype == TYPE_SRV:
+            return self._found(self._srv(instances))
+        return self._found(self._service_addresses(instances))
+
+    def _service_addresses(self, instances: Iterable[Instance]) -> list[Group]:
+        """Address records without duplicates; where there are none, one CNAME of those there are."""
+        asked, ttl = self._asked, self._zone.ttl
+        found: dict[Record, None] = {}
+        hosts: list[str] = []
+        for instance in instances:
+            place = self._place(instance)
+            if place is None:
+                continue
+            if place.packed is None:
+                hosts.append(place.text)
+                continue
+            record = records.address(asked.qname, place.packed, ttl)
+            if asked.qtype in (record.type, TYPE_ANY, TYPE_TXT):
+                found[record] = None
+        if found or not hosts:
+            return [Group((record,)) for record in found]
+        self._drawn = len(hosts) > 1
+        return self._cname(self._rng.choice(hosts))
+
+    def _cname(self, host: str) -> list[Group]:
+        try:
+            target = name_from_text(host)
+        except ValueError:
+            return []
+        record = records.cname(self._asked.qname, target, self._zone.ttl)
+        return [Group((record, *self._chase(target, self._asked.qtype)))]
+
+    def _chase(self, target: bytes, qtype: int) -> list[Record]:
+        """CNAME and address records of a name of our domain; one outside is left to the recursors."""
+        labels = tuple(split_name(target.lower()))
+        if labels[-len(self._zone.domain) :] != self._zone.domain:
+            self._dangling = target
+            return []
+        if not self._hops:
+            return []
+        lookup = Lookup(Asked(target, labels, qtype), self._zone, self._rng, self._hops - 1)
+        found = lookup.run() or Answer()
+        self._dangling = found.dangling
+        self._drawn |= found.drawn
+        wanted = _CHASED_TYPES if qtype not in _ADDRESS_TYPES else frozenset((qtype, TYPE_CNAME))
+        return [record for group in found.groups for record in group.answers if record.type in wanted]
+
+    def _srv(self, instances: Iterable[Instance]) -> list[Group]:
+        seen: set[tuple[str, bytes, int]] = set()
+        groups = []
+        for instance in instances:
+            place = self._place(instance)
+            target = place and self._srv_target(instance, place)
+            if place is None or target is None or (instance.node, target, instance.port) in seen:
+                continue
+            seen.add((instance.node, target, instance.port))
+            weight = instance.weight_warning if instance.health == "warning" else instance.weight
+            record = records.srv(self._asked.qname, target, instance.port, weight, self._zone.ttl)
+            groups.append(Group((record,), self._srv_additional(instance, place, target)))
+        return groups
+
+    def _srv_target(self, instance: Instance, place: Place) -> bytes | None:
+        """The node's name, the address as a name, or the host name; None where DNS cannot carry it."""
+        if place.packed is None:
+            try:
+                return name_from_text(place.text)
+            except ValueError:
+                return None
+        name = self._zone.node_name(instance.node) if place.at_node else None
+        return name or self._zone.address_name(place.packed)
+
+    def _srv_additional(self, instance: Instance, place: Place, target: bytes) -> tuple[Record, ...]:
+        zone = self._zone
+        if place.packed is not None:
+            found = [records.address(target, place.packed, zone.ttl)]
+        else:
+            found = self._chase(target, TYPE_ANY)
+            self._dangling = None
+        node_name = zone.node_name(instance.node)
+        if node_name is not None:
+            node = zone.node_of(instance)
+            found += self._meta(node_name, node.meta if node else instance.node_meta)
+        return tuple(found)
+
+    def _place(self, instance: Instance) -> Place | None:
+        """Where clients of the asked type reach an instance."""
+        node = self._zone.node_of(instance)
+        place = find_place(instance, node, self._asked.qtype)
+        if place is not None and place.packed is None and self._is_asked(place.text):
+            at_node = find_node_place(instance, node, self._asked.qtype)
+            return at_node if at_node and at_node.packed is not None else place
+        return place
+
+    def _is_asked(self, host: str) -> bool:
+        """Tell whether a host name is the asked one: a CNAME to itself would help nobody."""
+        return fold(host).removesuffix(b".").split(b".") == list(self._asked.labels)
+
+    # --- nodes, addresses, the zone itself
+
+    def _node(self, name: NodeName) -> Answer:
+        zone, asked = self._zone, self._asked
+        node = zone.node(name.node) if zone.serves(name.datacenter) else None
+        if node is None:
+            return self._nxdomain()
+        meta = self._meta(asked.qname, node.meta)
+        if asked.qtype == TYPE_TXT:
+            return self._found([Group(tuple(meta))] if meta else [])
+        if asked.qtype not in (TYPE_A, TYPE_AAAA, TYPE_ANY):
+            return self._found(())
+        groups = self._node_addresses(node)
+        if asked.qtype == TYPE_ANY:
+            addresses = [record for group in groups for record in group.answers]
+            return self._found([Group((*addresses, *meta))] if addresses or meta else [])
+        return self._found(groups, additional=meta)
+
+    def _node_addresses(self, node: Node) -> list[Group]:
+        text = node.address
+        packed = packed_address(text)
+        if packed is None:
+            return self._cname(text) if text else []
+        record = records.address(self._asked.qname, packed, self._zone.ttl)
+        return [Group((record,))] if self._asked.qtype in (record.type, TYPE_ANY) else []
+
+    def _meta(self, owner: bytes, meta: Mapping[str, str]) -> list[Record]:
+        """TXT records of node meta: `key=value`, or the bare value of an `rfc1035-` key."""
+        texts = (value if key.lower().startswith("rfc1035-") else f"{key}={value}" for key, value in meta.items())
+        return [records.txt(owner, to_bytes(text), self._zone.ttl) for text in texts]
+
+    def _addr(self, name: AddrName) -> Answer:
+        """The address that a name spells; as in Consul, digits of another length are an empty answer."""
+        if len(name.digits) // 2 not in (4, 16):
+            return Answer()
+        try:
+            packed = bytes.fromhex(name.digits.decode("ascii"))
+        except ValueError:
+            return self._nxdomain()
+        return Answer(groups=[Group((records.address(self._asked.qname.lower(), packed, self._zone.ttl),))])
+
+    def _pointer(self, name: PointerName) -> Answer | None:
+        target = self._zone.pointer(name.address) if name.address else None
+        if target is None:
+            return None
+        record = records.ptr(self._asked.qname, target, self._zone.ttl)
+        if self._asked.qtype == TYPE_SOA:
+            return Answer(groups=[Group((record,))], authority=(self._zone.soa,))
+        return Answer(groups=[Group((record,))])
+
+    def _soa(self) -> Answer:
+        servers = self._name_servers()
+        return Answer(
+            groups=[Group((self._zone.soa,))],
+            authority=[record for group in servers for record in group.answers],
+            additional=[record for group in servers for record in group.additional],
+            drawn=self._drawn,
+        )
+
+    def _name_servers(self) -> list[Group]:
+        """NS records with their addresses: the healthy nodes of the service `consul`."""
+        zone = self._zone
+        groups: dict[bytes, Group] = {}
+        for instance in zone.service(b"consul"):
+            target = zone.node_name(instance.node)
+            if instance.health == "critical" or target is None:
+                continue
+            packed = packed_address(instance.address)
+            glue = () if packed is None else (records.address(target, packed, zone.ttl),)
+            groups[target] = Group((records.ns(zone.apex, target, zone.ttl),), glue)
+        self._drawn = len(groups) > MAX_SERVERS
+        return self._rng.sample(list(groups.values()), min(MAX_SERVERS, len(groups)))

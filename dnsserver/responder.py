@@ -1,0 +1,263 @@
+"""Packet -> reply: wire cache, zone and forwarder put together. Knows no socket."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from itertools import repeat
+from random import Random
+
+from dnsserver import replies
+from dnsserver.answers import Asked, answer, pointer_miss
+from dnsserver.cache import Entry, WireCache
+from dnsserver.forwarder import Forwarder
+from dnsserver.message import Query, Rejected, parse_query
+from dnsserver.records import Answer, Group, Record
+from dnsserver.replies import Encoder, Rotation, find_room
+from dnsserver.stats import DnsStats, Gauges, Kind, kind_of
+from dnsserver.upstream import ForeignReply
+from dnsserver.wire import (
+    CLASS_IN,
+    FLAG_RD,
+    REFUSED,
+    SERVFAIL,
+    TYPE_A,
+    TYPE_AAAA,
+    TYPE_ANY,
+    split_name,
+)
+from dnsserver.zone import Zone
+from lb.settings import DnsSettings
+
+log = logging.getLogger(__name__)
+
+Send = Callable[[bytes], None]
+
+CACHE_ENTRIES = 1 << 15
+CACHE_BYTES = 48 << 20
+"""Octets of replies kept for UDP from the zone: 2,000 services of 10 instances, A and SRV, fit."""
+
+SMALL_CACHE_BYTES = 8 << 20
+"""The same for each of the other caches."""
+
+ENTRY_OVERHEAD = 600
+"""Octets of memory that an entry takes beside its key and its replies, about."""
+
+_CHASED = {TYPE_A: TYPE_A, TYPE_AAAA: TYPE_AAAA, TYPE_ANY: TYPE_A}
+"""What recursors are asked about the foreign target of a CNAME, by the type that the client asked for."""
+
+
+class Lane:
+    """One transport: its name, and its caches of replies from the zone and from recursors.
+
+    The second is emptied each second, so that TTLs count down.
+    """
+
+    def __init__(self, udp: bool, on_drop: Callable[[Entry], None]) -> None:
+        self.udp = udp
+        self.transport = "udp" if udp else "tcp"
+        self.local = WireCache(CACHE_ENTRIES, CACHE_BYTES if udp else SMALL_CACHE_BYTES, on_drop)
+        self.foreign = WireCache(CACHE_ENTRIES, SMALL_CACHE_BYTES, on_drop)
+
+    def find(self, key: bytes) -> bytes | None:
+        """Return the next reply for the octets of a query after its ID, None if there is none ready."""
+        for cache in (self.local, self.foreign):
+            entry = cache.find(key) or cache.revive(key)
+            if entry is not None:
+                reply = next(entry.replies, None)
+                if reply is not None:
+                    entry.hits += 1
+                    return reply
+        return None
+
+
+class Responder:
+    """Answers packets; `respond` never raises.
+
+    `forwarder` is None where foreign names are refused. `rng` shuffles answers.
+    """
+
+    def __init__(
+        self, settings: DnsSettings, stats: DnsStats, forwarder: Forwarder | None, zone: Zone, rng: Random
+    ) -> None:
+        self._settings = settings
+        self._stats = stats
+        self._forwarder = forwarder
+        self._zone = zone
+        self._rng = rng
+        self._recursive = forwarder is not None
+        self.udp = Lane(True, self._on_drop)
+        self.tcp = Lane(False, self._on_drop)
+        stats.gauges = self._gauges
+
+    def apply(self, zone: Zone) -> None:
+        """Answer from another zone from now on."""
+        self._zone = zone
+        for lane in (self.udp, self.tcp):
+            lane.local.clear()
+            lane.foreign.clear()
+
+    def sweep(self) -> None:
+        """To be called each second: forgets replies whose TTLs have changed since."""
+        self.udp.foreign.clear()
+        self.tcp.foreign.clear()
+
+    def respond(self, packet: bytes, lane: Lane, send: Send) -> bool:
+        """Answer a packet through `send`, now or later; return False where silence is the answer."""
+        try:
+            reply = lane.find(packet[2:])
+        except Exception as error:
+            self._stats.fault(log, error)
+            reply = None
+        if reply is not None:
+            send(packet[:2] + reply)
+            return True
+        try:
+            query = parse_query(packet)
+        except Rejected as rejected:
+            flags = int.from_bytes(packet[2:4], "big")
+            bare = replies.refusal(flags, rejected.rcode, rejected.question, recursive=self._recursive)
+            self._send(_Exchange(packet, None, lane, send), bare)
+            return True
+        if query is None:
+            self._stats.dropped["not_a_query"] += 1
+            return False
+        exchange = _Exchange(packet, query, lane, send)
+        try:
+            self._answer(exchange, query)
+        except Exception as error:
+            self._stats.fault(log, error)
+            self._fail(exchange, query)
+        return True
+
+    def _answer(self, exchange: _Exchange, query: Query) -> None:
+        if query.edns is not None and query.edns.version:
+            self._send(exchange, replies.bad_version(query, query.edns, self._settings))
+            return
+        if query.qclass != CLASS_IN:
+            self._refuse(exchange, query)
+            return
+        found = answer(Asked(query.qname, query.labels, query.qtype), self._zone, self._rng)
+        if found is None:
+            self._outside(exchange, query)
+        elif found.dangling is not None and self._forwarder and query.qtype in _CHASED:
+            self._complete(exchange, query, found, found.dangling)
+        else:
+            self._keep(exchange, exchange.lane.local, self._encode(exchange, query, found))
+
+    def _outside(self, exchange: _Exchange, query: Query) -> None:
+        """Answer a question that the zone has nothing on."""
+        if self._forwarder is not None:
+            self._forward(self._forwarder, exchange, query)
+        elif query.labels[-1:] == (b"arpa",):
+            found = pointer_miss(self._zone)
+            self._keep(exchange, exchange.lane.local, self._encode(exchange, query, found))
+        else:
+            self._refuse(exchange, query)
+
+    def _forward(self, forwarder: Forwarder, exchange: _Exchange, query: Query) -> None:
+        def deliver(reply: ForeignReply | None, age: int) -> None:
+            try:
+                if reply is None:
+                    self._fail(exchange, query)
+                    return
+                body = reply.for_client(query, age, exchange.lane.udp, self._settings)
+                if reply.lifetime > age:
+                    self._keep(exchange, exchange.lane.foreign, Rotation(body, repeat(body), len(body)))
+                else:
+                    self._send(exchange, body)
+            except Exception as error:
+                self._stats.fault(log, error)
+                self._fail(exchange, query)
+
+        forwarder.ask(query, deliver)
+
+    def _complete(self, exchange: _Exchange, query: Query, found: Answer, target: bytes) -> None:
+        """Ask recursors for the addresses of a CNAME's foreign target and append them."""
+        assert self._forwarder is not None
+        zone = self._zone
+        qtype = _CHASED[query.qtype]
+        question = target + qtype.to_bytes(2, "big") + CLASS_IN.to_bytes(2, "big")
+        labels = tuple(split_name(target.lower()))
+        asked = Query(FLAG_RD, question, target, labels, qtype, CLASS_IN, None)
+
+        def deliver(reply: ForeignReply | None, age: int) -> None:
+            try:
+                records = reply.addresses() if reply is not None else []
+                whole = _with_records(found, records, age)
+                encoded = self._encode(exchange, query, whole)
+                if reply is not None and reply.lifetime > age and zone is self._zone:
+                    self._keep(exchange, exchange.lane.foreign, encoded)
+                else:
+                    self._send(exchange, encoded.first)
+            except Exception as error:
+                self._stats.fault(log, error)
+                self._fail(exchange, query)
+
+        self._forwarder.ask(asked, deliver)
+
+    def _encode(self, exchange: _Exchange, query: Query, found: Answer) -> Rotation:
+        room = find_room(query, exchange.lane.udp, self._settings)
+        encoder = Encoder(query, found, room, self._settings, recursive=self._recursive)
+        return encoder.rotation(self._rng)
+
+    def _keep(self, exchange: _Exchange, cache: WireCache, encoded: Rotation) -> None:
+        """Send the first of some replies and keep the rest for who asks the same."""
+        kind = self._send(exchange, encoded.first)
+        cache.put(exchange.packet[2:], Entry(encoded.more, kind, encoded.size + len(exchange.packet) + ENTRY_OVERHEAD))
+
+    def _refuse(self, exchange: _Exchange, query: Query) -> None:
+        self._send(exchange, replies.refusal(query.flags, REFUSED, query.question, recursive=self._recursive))
+
+    def _fail(self, exchange: _Exchange, query: Query) -> None:
+        self._send(exchange, replies.refusal(query.flags, SERVFAIL, query.question, recursive=self._recursive))
+
+    def _send(self, exchange: _Exchange, reply: bytes) -> Kind:
+        query = exchange.query
+        kind = kind_of(exchange.lane.transport, query.qtype if query else None, reply)
+        self._stats.built[kind] += 1
+        exchange.send(exchange.packet[:2] + reply)
+        return kind
+
+    def _on_drop(self, entry: Entry) -> None:
+        self._stats.cached[entry.kind] += entry.hits
+
+    def _gauges(self) -> Gauges:
+        living: Counter[Kind] = Counter()
+        entries = 0
+        for lane in (self.udp, self.tcp):
+            for cache in (lane.local, lane.foreign):
+                entries += len(cache)
+                for entry in cache.entries():
+                    living[entry.kind] += entry.hits
+        forwarder = self._forwarder
+        return Gauges(
+            cached=living,
+            entries=entries,
+            foreign_entries=len(forwarder.cache) if forwarder else 0,
+            foreign_bytes=forwarder.cache.bytes if forwarder else 0,
+            in_flight=forwarder.in_flight if forwarder else 0,
+            generation=self._zone.snapshot.generation,
+        )
+
+
+class _Exchange:
+    """A packet, the query in it (None if it could not be read), and where the reply goes."""
+
+    __slots__ = ("lane", "packet", "query", "send")
+
+    def __init__(self, packet: bytes, query: Query | None, lane: Lane, send: Send) -> None:
+        self.packet = packet
+        self.query = query
+        self.lane = lane
+        self.send = send
+
+
+def _with_records(found: Answer, more: list[Record], age: int) -> Answer:
+    """Return an answer of one CNAME with recursors' records after it, under the TTL that the answer wants."""
+    group = found.groups[0]
+    ttl = found.dangling_ttl
+    added = (record._replace(ttl=max(record.ttl - age, 0) if ttl is None else ttl) for record in more)
+    whole = Group((*group.answers, *added), group.additional)
+    return Answer(groups=(whole,), additional=found.additional, drawn=found.drawn)

@@ -1,0 +1,165 @@
+"""DNS over TCP (RFC 7766): length-framed queries, pipelined, under limits that Consul's server has too."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from dnsserver.responder import Responder
+from dnsserver.stats import DnsStats
+
+FIRST_QUERY = 2.0
+"""Seconds for the first whole query to arrive."""
+
+IDLE = 8.0
+"""Seconds between whole queries, and for a client to read what it is sent."""
+
+MAX_QUERIES = 128
+"""Queries on one connection, which is closed after them."""
+
+MAX_CONNECTIONS = 2048
+"""Connections of all clients; more are closed at once."""
+
+WRITE_BUFFER = 256 << 10
+"""Octets of replies that may wait for a slow client; no query of it is served while there are more."""
+
+
+class TcpConnections:
+    """All TCP clients of the server; makes a `TcpSession` for each connection that is accepted."""
+
+    def __init__(self, responder: Responder, stats: DnsStats, clock: Callable[[], float]) -> None:
+        self.responder = responder
+        self.stats = stats
+        self.clock = clock
+        self._open: set[TcpSession] = set()
+
+    def __call__(self) -> TcpSession:
+        """Make the protocol of one connection."""
+        return TcpSession(self)
+
+    def opened(self, session: TcpSession) -> bool:
+        """Count a new session; False when it is one too many."""
+        if len(self._open) >= MAX_CONNECTIONS:
+            self.stats.dropped["tcp_connections"] += 1
+            return False
+        self._open.add(session)
+        self.stats.tcp_accepted += 1
+        self.stats.tcp_open = len(self._open)
+        return True
+
+    def closed(self, session: TcpSession) -> None:
+        """Forget a session."""
+        self._open.discard(session)
+        self.stats.tcp_open = len(self._open)
+
+    def sweep(self) -> None:
+        """End sessions whose time is over; to be called about each second."""
+        now = self.clock()
+        for session in list(self._open):
+            session.expire(now)
+
+    def abort(self) -> None:
+        """End all sessions at once."""
+        for session in list(self._open):
+            session.abort()
+
+
+class TcpSession(asyncio.Protocol):
+    """One client. Replies may leave in another order than queries came: an ID tells which is which."""
+
+    def __init__(self, connections: TcpConnections) -> None:
+        self._connections = connections
+        self._responder = connections.responder
+        self._buffer = bytearray()
+        self._queries = 0
+        self._pending = 0
+        self._paused = False
+        self._serving = False
+        self._ended = False
+        self._deadline = 0.0
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, or refuse when there are too many."""
+        self._transport = cast(asyncio.Transport, transport)
+        if not self._connections.opened(self):
+            self._transport.abort()
+            return
+        self._transport.set_write_buffer_limits(WRITE_BUFFER)
+        self._deadline = self._connections.clock() + FIRST_QUERY
+
+    def data_received(self, data: bytes) -> None:
+        """Serve all queries that are whole."""
+        self._buffer += data
+        self._serve()
+
+    def eof_received(self) -> bool:
+        """The client sends no more; it still gets what is under way."""
+        self._ended = True
+        return self._pending > 0 or self._paused
+
+    def pause_writing(self) -> None:
+        """Leave a client that does not read alone."""
+        self._paused = True
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Go on with queries that came before the pause."""
+        self._paused = False
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._serve()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the client."""
+        self._connections.closed(self)
+        self._buffer.clear()
+
+    def expire(self, now: float) -> None:
+        """End the session if its time is over; a query that waits for a recursor has its own time."""
+        if now < self._deadline or (self._pending and not self._paused):
+            return
+        slow = self._paused or bool(self._buffer)
+        self._connections.stats.dropped["tcp_slow" if slow else "tcp_idle"] += 1
+        # Closing waits until the client has read everything, which a slow one may never do.
+        self._transport.abort() if slow else self._transport.close()
+
+    def abort(self) -> None:
+        """End the session at once."""
+        self._transport.abort()
+
+    def _serve(self) -> None:
+        buffer = self._buffer
+        start = 0
+        self._serving = True
+        while not self._paused and self._queries < MAX_QUERIES and len(buffer) >= start + 2:
+            end = start + 2 + int.from_bytes(buffer[start : start + 2], "big")
+            if len(buffer) < end:
+                break
+            packet = bytes(buffer[start + 2 : end])
+            start = end
+            self._queries += 1
+            self._deadline = self._connections.clock() + IDLE
+            self._pending += 1
+            if not self._responder.respond(packet, self._responder.tcp, self._reply):
+                self._pending -= 1
+        del buffer[:start]
+        if self._queries >= MAX_QUERIES:
+            # The connection may stay open for replies of recursors; what else comes is not collected.
+            buffer.clear()
+        self._serving = False
+        self._close_when_done()
+
+    def _reply(self, reply: bytes) -> None:
+        self._pending -= 1
+        if not self._transport.is_closing():
+            self._transport.write(len(reply).to_bytes(2, "big") + reply)
+            self._close_when_done()
+
+    def _close_when_done(self) -> None:
+        """Close after the last query, once all its replies are written; what is buffered is still sent."""
+        if self._serving or self._pending or self._paused or self._transport.is_closing():
+            return
+        if self._ended or self._queries >= MAX_QUERIES:
+            self._transport.close()

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from itertools import repeat
+
+from dnsserver.cache import Entry, WireCache
+from dnsserver.stats import Kind
+
+KIND = Kind("udp", "A", "NOERROR", False)
+
+
+def entry(size: int = 100) -> Entry:
+    return Entry(repeat(b"reply"), KIND, size)
+
+
+def look_up(cache: WireCache, key: bytes) -> Entry | None:
+    return cache.find(key) or cache.revive(key)
+
+
+def test_finds_what_was_put_until_it_is_cleared() -> None:
+    dropped: list[Entry] = []
+    cache = WireCache(10, 10_000, dropped.append)
+    kept = entry()
+    cache.put(b"q", kept)
+    assert look_up(cache, b"q") is kept
+    cache.clear()
+    assert look_up(cache, b"q") is None
+    assert dropped == [kept]
+    assert len(cache) == 0
+
+
+def test_a_find_method_taken_once_stays_good() -> None:
+    cache = WireCache(4, 10_000, lambda _: None)
+    find = cache.find
+    for number in range(10):
+        cache.put(bytes([number]), entry())
+    assert find(bytes([9])) is not None
+    cache.clear()
+    cache.put(b"q", entry())
+    assert find(b"q") is not None
+
+
+def test_entries_are_bounded_by_number() -> None:
+    cache = WireCache(100, 1 << 30, lambda _: None)
+    for number in range(1000):
+        cache.put(number.to_bytes(2, "big"), entry())
+    assert len(cache) <= 100
+
+
+def test_entries_are_bounded_by_octets() -> None:
+    cache = WireCache(1 << 20, 10_000, lambda _: None)
+    for number in range(1000):
+        cache.put(number.to_bytes(2, "big"), entry(size=500))
+    assert sum(each.size for each in cache.entries()) <= 10_000
+
+
+def test_what_is_asked_often_survives_a_flood_of_others() -> None:
+    cache = WireCache(100, 1 << 30, lambda _: None)
+    hot = entry()
+    cache.put(b"hot", hot)
+    for number in range(5000):
+        cache.put(number.to_bytes(2, "big"), entry())
+        if number % 20 == 0:
+            assert look_up(cache, b"hot") is hot
+
+
+def test_every_entry_is_dropped_once() -> None:
+    dropped: list[Entry] = []
+    cache = WireCache(10, 1 << 30, dropped.append)
+    entries = [entry() for _ in range(50)]
+    for number, each in enumerate(entries):
+        cache.put(bytes([number % 25]), each)
+        look_up(cache, bytes([number % 7]))
+    cache.clear()
+    assert len(dropped) == len(set(map(id, dropped))) == 50

@@ -1,0 +1,149 @@
+"""The current snapshot: who published what last, who wants to know, and a copy on disk for the next start."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+from lb.catalog import codec
+from lb.catalog.model import Node, Problem, Service, Snapshot
+from lb.errors import BadAnswer
+
+log = logging.getLogger(__name__)
+
+Subscriber = Callable[[Snapshot], None]
+
+FILE_NAME = "catalog.jsonl"
+
+_MAX_FILE = 512 << 20
+_WRITE_INTERVAL = 1.0
+_WRITE_SHARE = 20
+"""Writing may take one part in so many of the time."""
+
+
+class Store:
+    """Holds the current snapshot and hands each new one to its subscribers.
+
+    With a `state_dir`, the last fresh catalog is kept in `catalog.jsonl` there, written in a thread of its
+    own, about a second after it was published; `close` writes what is left. A disk that cannot be written
+    to is an error in the log, no more. Publishing then needs a running event loop.
+    """
+
+    def __init__(self, state_dir: Path | None = None) -> None:
+        self._snapshot = Snapshot(fresh=False)
+        self._subscribers: list[Subscriber] = []
+        self._path = None if state_dir is None else state_dir / FILE_NAME
+        self._writer: asyncio.Task[None] | None = None
+        self._written = 0
+        self._closing = asyncio.Event()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The current snapshot; generation 0 until there was one."""
+        return self._snapshot
+
+    def subscribe(self, callback: Subscriber) -> Callable[[], None]:
+        """Have `callback` called with each snapshot published from now on; return the call that ends it."""
+        self._subscribers.append(callback)
+
+        def unsubscribe() -> None:
+            with contextlib.suppress(ValueError):
+                self._subscribers.remove(callback)
+
+        return unsubscribe
+
+    def publish(
+        self,
+        services: Mapping[str, Service],
+        nodes: Mapping[str, Node],
+        datacenter: str,
+        problems: tuple[Problem, ...] = (),
+    ) -> Snapshot:
+        """Make a fresh snapshot of these values (copied), and call all subscribers with it, in order."""
+        snapshot = Snapshot(
+            services=MappingProxyType(dict(services)),
+            nodes=MappingProxyType(dict(nodes)),
+            datacenter=datacenter,
+            problems=problems,
+        )
+        snapshot = self._publish(snapshot)
+        if self._path is not None and self._writer is None:
+            self._writer = asyncio.get_running_loop().create_task(self._write_soon(), name="catalog-writer")
+        return snapshot
+
+    def load(self) -> Snapshot | None:
+        """Publish the catalog kept on disk, as one that is not fresh; None if there is none or it is of no use."""
+        if self._path is None:
+            return None
+        try:
+            snapshot = _read(self._path)
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError, BadAnswer) as error:
+            log.error("last good catalog %s is ignored: %s", self._path, error)
+            return None
+        return self._publish(snapshot)
+
+    async def close(self) -> None:
+        """Write to disk what is not written yet."""
+        self._closing.set()
+        if self._writer is not None:
+            await self._writer
+
+    def _publish(self, snapshot: Snapshot) -> Snapshot:
+        snapshot = replace(snapshot, generation=self._snapshot.generation + 1)
+        self._snapshot = snapshot
+        for callback in tuple(self._subscribers):
+            try:
+                callback(snapshot)
+            except Exception:
+                log.exception("a subscriber failed on generation %d of the catalog", snapshot.generation)
+        return snapshot
+
+    async def _write_soon(self) -> None:
+        """Write the current snapshot after a while, and again as long as there are newer ones."""
+        assert self._path is not None
+        pause = _WRITE_INTERVAL
+        while self._written < self._snapshot.generation:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._closing.wait()
+            snapshot = self._snapshot
+            started = time.monotonic()
+            try:
+                await asyncio.to_thread(_write, self._path, snapshot)
+            except OSError as error:
+                log.error("last good catalog %s cannot be written: %s", self._path, error)
+            pause = max(_WRITE_INTERVAL, _WRITE_SHARE * (time.monotonic() - started))
+            self._written = snapshot.generation
+        self._writer = None
+
+
+def _read(path: Path) -> Snapshot:
+    with path.open(encoding="utf-8") as file:
+        if os.fstat(file.fileno()).st_size > _MAX_FILE:
+            raise BadAnswer(f"larger than {_MAX_FILE} bytes")
+        return codec.decode(file)
+
+
+def _write(path: Path, snapshot: Snapshot) -> None:
+    """Write beside the file and rename, so that a reader finds the old one or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(descriptor, 0o600)
+            file.writelines(codec.encode(snapshot))
+            file.flush()
+            os.fsync(descriptor)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -68,6 +68,10 @@ class DnsCollector:
         )
 
     def _trouble(self) -> Iterator[Metric]:
+        refused = CounterMetricFamily("dns_refused", "Questions refused, by reason.", labels=("reason",))
+        for reason, count in self._stats.refused.items():
+            refused.add_metric((reason,), count)
+        yield refused
         dropped = CounterMetricFamily(
             "dns_dropped", "Packets and connections without a proper answer.", labels=("reason",)
         )

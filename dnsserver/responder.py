@@ -113,6 +113,14 @@ class Responder:
         if reply is not None:
             send(packet[:2] + reply)
             return True
+        return self._read(packet, lane, send, self._answer)
+
+    def refuse(self, packet: bytes, lane: Lane, send: Send) -> bool:
+        """Do as `respond` for a stranger: whatever is asked is refused, and nothing is kept of it."""
+        return self._read(packet, lane, send, self._refuse_stranger)
+
+    def _read(self, packet: bytes, lane: Lane, send: Send, handle: Callable[[_Exchange, Query], None]) -> bool:
+        """Give the query in a packet to `handle`; without one, refuse the packet or be silent: return False."""
         try:
             query = parse_query(packet)
         except Rejected as rejected:
@@ -125,7 +133,7 @@ class Responder:
             return False
         exchange = _Exchange(packet, query, lane, send)
         try:
-            self._answer(exchange, query)
+            handle(exchange, query)
         except Exception as error:
             self._stats.fault(log, error)
             self._fail(exchange, query)
@@ -136,7 +144,7 @@ class Responder:
             self._send(exchange, replies.bad_version(query, query.edns, self._settings))
             return
         if query.qclass != CLASS_IN:
-            self._refuse(exchange, query)
+            self._refuse(exchange, query, "class")
             return
         found = answer(Asked(query.qname, query.labels, query.qtype), self._zone, self._rng)
         if found is None:
@@ -154,7 +162,7 @@ class Responder:
             found = pointer_miss(self._zone)
             self._keep(exchange, exchange.lane.local, self._encode(exchange, query, found))
         else:
-            self._refuse(exchange, query)
+            self._refuse(exchange, query, "foreign_name")
 
     def _forward(self, forwarder: Forwarder, exchange: _Exchange, query: Query) -> None:
         def deliver(reply: ForeignReply | None, age: int) -> None:
@@ -207,8 +215,13 @@ class Responder:
         kind = self._send(exchange, encoded.first)
         cache.put(exchange.packet[2:], Entry(encoded.more, kind, encoded.size + len(exchange.packet) + ENTRY_OVERHEAD))
 
-    def _refuse(self, exchange: _Exchange, query: Query) -> None:
+    def _refuse(self, exchange: _Exchange, query: Query, reason: str) -> None:
+        self._stats.refused[reason] += 1
         self._send(exchange, replies.refusal(query.flags, REFUSED, query.question, recursive=self._recursive))
+
+    def _refuse_stranger(self, exchange: _Exchange, query: Query) -> None:
+        self._stats.refused["client"] += 1
+        self._send(exchange, replies.refusal(query.flags, REFUSED, query.question))
 
     def _fail(self, exchange: _Exchange, query: Query) -> None:
         self._send(exchange, replies.refusal(query.flags, SERVFAIL, query.question, recursive=self._recursive))

@@ -7,6 +7,7 @@ import logging
 import time
 from random import Random
 
+from dnsserver.clients import Clients
 from dnsserver.forwarder import Forwarder
 from dnsserver.resolvconf import without_own
 from dnsserver.responder import Responder
@@ -27,6 +28,7 @@ TICK = 1.0
 class DnsServer:
     """Answers names of the catalog under `settings.domain`, and asks recursors for all others.
 
+    Only clients on local networks and those of `settings.allow` are answered, others are refused.
     Until the first `apply`, names of the domain are SERVFAIL. `reuse_port` lets workers share the addresses.
     To be used from the event loop alone.
     """
@@ -36,6 +38,7 @@ class DnsServer:
         self._stats = stats
         self._reuse_port = reuse_port
         self._zone = Zone(Snapshot(), settings, 0)
+        self._clients = Clients(settings.allow)
         self._forwarder: Forwarder | None = None
         self._responder: Responder | None = None
         self._connections: TcpConnections | None = None
@@ -55,10 +58,11 @@ class DnsServer:
         self._addresses = tuple(pair.address for pair in pairs)
         await self._serve(pairs)
         log.info(
-            "DNS for %s. on %s, recursors: %s",
+            "DNS for %s. on %s, recursors: %s, clients beside local ones: %s",
             self._settings.domain,
             ", ".join(map(str, self._addresses)),
             ", ".join(map(str, self._settings.recursors)) or "none",
+            ", ".join(map(str, self._settings.allow)) or "none",
         )
 
     async def _serve(self, pairs: list[Pair]) -> None:
@@ -71,9 +75,9 @@ class DnsServer:
                 log.warning("DNS: the recursor %s is this server itself and is not asked", recursor)
         self._forwarder = Forwarder(recursors, settings, stats) if recursors else None
         self._responder = Responder(settings, stats, self._forwarder, self._zone, Random())
-        self._connections = TcpConnections(self._responder, stats, loop.time)
+        self._connections = TcpConnections(self._responder, self._clients, stats, loop.time)
         for pair in pairs:
-            port = UdpPort(pair.udp, self._responder, stats)
+            port = UdpPort(pair.udp, self._responder, self._clients, stats)
             port.start(loop)
             self._ports.append(port)
             self._servers.append(await loop.create_server(self._connections, sock=pair.tcp))
@@ -108,4 +112,5 @@ class DnsServer:
         assert self._connections is not None
         self._responder.sweep()
         self._connections.sweep()
+        self._clients.sweep()
         self._tick = asyncio.get_running_loop().call_later(TICK, self._on_tick)

@@ -42,13 +42,15 @@ class DnsStats:
     """What the server did since it started.
 
     `built` counts replies that were made for one query, `cached` those sent by wire cache entries that are gone;
-    `gauges()` tells of the living ones. `dropped` counts by reason what got no proper answer, `forwarded`
-    exchanges by recursor and result, `faults` exceptions that were bugs, by type.
+    `gauges()` tells of the living ones. `refused` counts questions by the reason why they were, `dropped` by reason
+    what got no proper answer, `forwarded` exchanges by recursor and result, `faults` exceptions that were bugs,
+    by type.
     """
 
     def __init__(self) -> None:
         self.built: Counter[Kind] = Counter()
         self.cached: Counter[Kind] = Counter()
+        self.refused: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         self.forwarded: Counter[tuple[str, str]] = Counter()
         self.faults: Counter[str] = Counter()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
+from dnsserver.clients import Clients
 from dnsserver.responder import Responder
 from dnsserver.stats import DnsStats
 
@@ -28,8 +29,9 @@ WRITE_BUFFER = 256 << 10
 class TcpConnections:
     """All TCP clients of the server; makes a `TcpSession` for each connection that is accepted."""
 
-    def __init__(self, responder: Responder, stats: DnsStats, clock: Callable[[], float]) -> None:
+    def __init__(self, responder: Responder, clients: Clients, stats: DnsStats, clock: Callable[[], float]) -> None:
         self.responder = responder
+        self.clients = clients
         self.stats = stats
         self.clock = clock
         self._open: set[TcpSession] = set()
@@ -71,6 +73,7 @@ class TcpSession(asyncio.Protocol):
     def __init__(self, connections: TcpConnections) -> None:
         self._connections = connections
         self._responder = connections.responder
+        self._respond = connections.responder.refuse
         self._buffer = bytearray()
         self._queries = 0
         self._pending = 0
@@ -86,6 +89,10 @@ class TcpSession(asyncio.Protocol):
         if not self._connections.opened(self):
             self._transport.abort()
             return
+        # A client that is gone already has no address.
+        peer = transport.get_extra_info("peername")
+        if peer and self._connections.clients.admit(peer[0]):
+            self._respond = self._responder.respond
         self._transport.set_write_buffer_limits(WRITE_BUFFER)
         self._deadline = self._connections.clock() + FIRST_QUERY
 
@@ -142,7 +149,7 @@ class TcpSession(asyncio.Protocol):
             self._queries += 1
             self._deadline = self._connections.clock() + IDLE
             self._pending += 1
-            if not self._responder.respond(packet, self._responder.tcp, self._reply):
+            if not self._respond(packet, self._responder.tcp, self._reply):
                 self._pending -= 1
         del buffer[:start]
         if self._queries >= MAX_QUERIES:

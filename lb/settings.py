@@ -7,6 +7,7 @@ Durations are seconds, sizes are bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -19,6 +20,10 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+Network = IPv4Network | IPv6Network
+"""Addresses under one prefix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,7 @@ class DnsSettings:
 
     `domain` is lower case, without dots at its ends. `ttl` is for records of services and nodes (Consul's
     default is 0). `truncate` sets TC on a reply that was cut for UDP. `recursors` is empty when foreign names
-    are refused.
+    are refused. `allow` are networks whose clients are answered, beside those that are not public.
     """
 
     listen: tuple[Address, ...] = (Address("0.0.0.0", 53),)
@@ -109,6 +114,7 @@ class DnsSettings:
     ttl: int = 0
     only_passing: bool = False
     truncate: bool = True
+    allow: tuple[Network, ...] = ()
     udp_size: int = 1232
 
 

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from ipaddress import IPv6Network
 from urllib.parse import urlsplit
 
-from lb.settings import Address
+from lb.settings import Address, Network
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
-_SIZE = re.compile(r"(\d+)([kmg]?)", re.IGNORECASE)
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)?")
+_SIZE = re.compile(r"([0-9]{1,15})([kKmMgG]?)")
+_COUNT = re.compile(r"[0-9]{1,9}")
+_PORT = re.compile(r"[0-9]{1,5}")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _OCTETS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
@@ -34,6 +37,14 @@ def positive_duration(text: str) -> float:
     return seconds
 
 
+def ttl(text: str) -> int:
+    """A duration of whole seconds, as DNS records have them (RFC 2181 section 8) -> seconds."""
+    seconds = duration(text)
+    if seconds != int(seconds) or seconds >= 1 << 31:
+        raise ValueError(f"{text!r} is not a TTL: whole seconds, fewer than 2^31")
+    return int(seconds)
+
+
 def size(text: str) -> int:
     """`32k`, `1m`, or plain octets -> octets."""
     match = _SIZE.fullmatch(text)
@@ -52,7 +63,7 @@ def positive_size(text: str) -> int:
 
 def count(text: str) -> int:
     """A whole number, 0 or more."""
-    if not re.fullmatch(r"\d{1,9}", text):
+    if not _COUNT.fullmatch(text):
         raise ValueError(f"{text!r} is not a whole number")
     return int(text)
 
@@ -85,7 +96,7 @@ def address(text: str, default_port: int | None = None) -> Address:
         if default_port is None:
             raise ValueError(f"{text!r} is not ADDR:PORT")
         return Address(host(text), default_port)
-    if not tail.isdigit() or int(tail) > 65535:
+    if not _PORT.fullmatch(tail) or int(tail) > 65535:
         raise ValueError(f"{tail!r} is not a port")
     return Address(host(head) if head else "0.0.0.0", int(tail))
 
@@ -93,6 +104,20 @@ def address(text: str, default_port: int | None = None) -> Address:
 def resolver(text: str) -> Address:
     """`ADDR[:PORT]` of a DNS server; the port is 53 unless given."""
     return address(text, default_port=53)
+
+
+def network(text: str) -> Network:
+    """`ADDR/PREFIX`, or one address: a network of IPv4 or IPv6."""
+    try:
+        found = ipaddress.ip_network(text, strict=False)
+        given = ipaddress.ip_address(text.partition("/")[0])
+    except ValueError:
+        raise ValueError(f"{text!r} is not a network (192.0.2.0/24 or 2001:db8::/32)") from None
+    if given != found.network_address:
+        raise ValueError(f"{text!r} is not a network, but within {found}")
+    if isinstance(found, IPv6Network) and found.network_address.ipv4_mapped:
+        raise ValueError(f"{text!r} maps IPv4: give the network of IPv4 itself")
+    return found
 
 
 def domain(text: str) -> str:
@@ -103,17 +128,18 @@ def domain(text: str) -> str:
     return name
 
 
-def agent_url(text: str, tls: bool = False) -> str:
+def agent_url(text: str) -> str:
     """The base URL of a Consul agent; as Consul's own tools do, `host:port` alone is taken, too."""
-    url = text if "://" in text else f"{'https' if tls else 'http'}://{text}"
-    parts = urlsplit(url)
+    parts = urlsplit(text if "://" in text else f"http://{text}")
+    if "@" in parts.netloc:
+        raise ValueError("an agent's URL holds no user and no password")  # and neither does this text
     if parts.scheme not in ("http", "https"):
         raise ValueError(f"{text!r}: only http and https can be spoken to an agent")
     try:
         port = parts.port
     except ValueError:
         raise ValueError(f"{text!r} has a port that is none") from None
-    if not parts.hostname or parts.path.strip("/") or parts.query or parts.fragment or parts.username:
+    if not parts.hostname or parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError(f"{text!r} is not the URL of an agent (http://host:port)")
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{name}:{port or (443 if parts.scheme == 'https' else 8500)}"

@@ -161,7 +161,12 @@ def test_names_keep_the_case_of_the_question_and_of_the_catalog() -> None:
 
 def test_ttl_is_that_of_the_settings() -> None:
     settings = DnsSettings(ttl=30)
-    for name, qtype in [("web.service.consul", "SRV"), ("n1.node.consul", "ANY"), ("0a000001.addr.consul", "A")]:
+    for name, qtype in [
+        ("web.service.consul", "SRV"),
+        ("n1.node.consul", "ANY"),
+        ("0a000001.addr.consul", "A"),
+        ("1.0.0.10.in-addr.arpa", "PTR"),
+    ]:
         seen = rows(name, qtype, settings)
         assert {row[2] for row in (*seen.answer, *seen.additional)} == {30}
 

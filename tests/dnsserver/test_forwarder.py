@@ -197,6 +197,16 @@ def test_a_foreign_host_name_of_a_service_is_completed() -> None:
         assert "aa" in seen.flags
 
 
+def test_a_foreign_host_name_is_completed_with_the_asked_family() -> None:
+    def script(query: bytes) -> list[bytes]:
+        asked_for_ipv6 = query[12:].startswith(b"\2db\7example\3net\0\0\x1c")
+        return [answer(query, f"db.example.net. 60 {'AAAA 2001:db8::9' if asked_for_ipv6 else 'A 192.0.2.9'}")]
+
+    with running_recursor(script) as recursor, forwarding(recursor) as dns:
+        assert ask(dns, "ext.service.consul", qtype="AAAA").data == ["2001:db8::9", "db.example.net."]
+        assert ask(dns, "ext.service.consul", qtype="A").data == ["192.0.2.9", "db.example.net."]
+
+
 def test_a_host_name_that_no_recursor_knows_stays_a_cname() -> None:
     with running_recursor(fails("SERVFAIL")) as recursor, forwarding(recursor) as dns:
         seen = ask(dns, "ext.service.consul")

@@ -1,0 +1,1 @@
+"""Connections to instances: dialing, and keeping them alive."""

@@ -1,7 +1,7 @@
 """A balancer plane inside the test's own loop, with scripted instances behind it and raw clients before it.
 
 Whatever a test does, at its end nothing may be left: no request or session counted as active, no lease, no
-deadline but those of idle connections, no error in the loop.
+deadline but those of the pools, no error in the loop.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -19,6 +20,7 @@ import uvloop
 
 from lb.balance.endpoint import Endpoint
 from lb.catalog import model
+from lb.deadlines import UNFILED
 from lb.observe.stats import HttpStats, ListenerStats, Stats, TcpStats
 from lb.proxy.plane import BalancerPlane
 from lb.settings import Address, HttpSettings, RoutingSettings, Settings, TcpSettings, UpstreamSettings
@@ -149,9 +151,13 @@ class Edge:
             self._endpoints.update(target.group.endpoints)
 
     async def client(self, port: int | None = None, *, buffer: int | None = None) -> Client:
-        """Connect to the HTTP listener, or to a TCP port; `buffer` octets are taken unread."""
-        limit = {} if buffer is None else {"limit": buffer}
-        reader, writer = await asyncio.open_connection(LOCAL, port or self.port, **limit)
+        """Connect to the HTTP listener, or to a TCP port; it takes not much more than `buffer` octets unread."""
+        sock = socket.socket()
+        sock.setblocking(False)
+        if buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        await asyncio.get_running_loop().sock_connect(sock, (LOCAL, port or self.port))
+        reader, writer = await asyncio.open_connection(sock=sock, limit=buffer or 1 << 16)
         client = Client(reader, writer)
         self._clients.append(client)
         return client
@@ -182,6 +188,12 @@ class Edge:
         """Connections kept alive to instances."""
         return sum(len(pool) for pool in self.plane._pools)
 
+    @property
+    def _deadlines(self) -> int:
+        """Deadlines that are filed, but those of the pools."""
+        filed = sum(len(bucket) for bucket in self.plane._deadlines._buckets.values())
+        return filed - sum(pool.filed != UNFILED for pool in self.plane._pools)
+
     def _left_over(self) -> str:
         """Name what is still counted or held, or nothing."""
         counts = {
@@ -189,7 +201,8 @@ class Edge:
             "active requests": sum(stats.active for _, stats in self.stats.http_services()),
             "active sessions": sum(stats.active for _, stats in self.stats.tcp_services()),
             "active connections": sum(stats.active for _, stats in self.stats.listeners()),
-            "deadlines": sum(len(bucket) for bucket in self.plane._deadlines._buckets.values()) - self.idle,
+            "deadlines": self._deadlines,
+            "dials": sum(task.get_name().startswith("dial ") for task in asyncio.all_tasks()),
         }
         return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 

@@ -20,7 +20,7 @@ class Stream:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
-        self.received = b""
+        self.received = bytearray()
 
     async def send(self, *pieces: bytes) -> None:
         """Write each piece by itself, as a segment of its own."""
@@ -44,10 +44,10 @@ class Stream:
 
     async def rest(self) -> bytes:
         """Read to the end. Raises ConnectionError for a reset."""
-        data = b""
+        data = bytearray()
         while part := await self.some():
             data += part
-        return data
+        return bytes(data)
 
     async def body(self, head: bytes) -> bytes:
         """Read the body that a head announces: raw, with the framing of chunks."""
@@ -119,7 +119,7 @@ class Instance:
     @property
     def requests(self) -> list[bytes]:
         """What every connection received, as far as it was read, in order of the connections."""
-        return [connection.received for connection in self.connections]
+        return [bytes(connection.received) for connection in self.connections]
 
     @property
     def open(self) -> int:

@@ -1,0 +1,1 @@
+"""Where bytes move: listeners, HTTP sessions, TCP sessions."""

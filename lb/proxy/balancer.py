@@ -1,0 +1,137 @@
+"""What the sessions ask: which target serves this host, path or port, now.
+
+A snapshot is applied in one go, without an await: build the table, reconcile the groups, swap, and only then drop
+what has left. A request or session in flight holds its own group and endpoint and never notices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from lb.balance.endpoint import Endpoint
+from lb.balance.group import Group
+from lb.catalog.model import Problem, Snapshot
+from lb.errors import UpstreamError
+from lb.observe.stats import HttpStats, Stats, TcpStats
+from lb.routing.options import Route
+from lb.routing.table import RoutingTable, build
+from lb.settings import RoutingSettings
+
+
+@dataclass(slots=True)
+class HttpTarget:
+    """A service behind the HTTP listeners: its route, the group that picks, its counters.
+
+    Until `quiet_until` (loop time) no further failure of it is logged.
+    """
+
+    route: Route
+    group: Group
+    stats: HttpStats
+    quiet_until: float = 0.0
+
+
+@dataclass(slots=True)
+class TcpTarget:
+    """A service behind a TCP port."""
+
+    route: Route
+    group: Group
+    stats: TcpStats
+    quiet_until: float = 0.0
+
+
+class Balancer:
+    """The routing table and the groups behind it.
+
+    `prepare` is called for each endpoint that is new, `retire` for each that has left: the room for idle connections.
+    """
+
+    def __init__(
+        self,
+        settings: RoutingSettings,
+        stats: Stats,
+        prepare: Callable[[Endpoint], None],
+        retire: Callable[[Endpoint], None],
+    ) -> None:
+        self._settings = settings
+        self._stats = stats
+        self._prepare = prepare
+        self._retire = retire
+        self._table: RoutingTable | None = None
+        self._http: dict[str, HttpTarget] = {}
+        self._tcp: dict[int, TcpTarget] = {}
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What of the catalog is not used, and why."""
+        return self._table.problems if self._table else ()
+
+    @property
+    def tcp_ports(self) -> frozenset[int]:
+        """The ports that TCP services want."""
+        return frozenset(self._tcp)
+
+    def http(self, host: bytes, path: bytes) -> HttpTarget | None:
+        """Find the target for a host (lower case, no port) and a normalised path."""
+        if self._table is None:
+            return None
+        route = self._table.lookup(host, path)
+        return None if route is None else self._http[route.service]
+
+    def tcp(self, port: int) -> TcpTarget | None:
+        """Find the target of a listening port."""
+        return self._tcp.get(port)
+
+    def targets(self) -> Iterator[HttpTarget | TcpTarget]:
+        """Every target, HTTP ones first."""
+        yield from self._http.values()
+        yield from self._tcp.values()
+
+    def apply(self, snapshot: Snapshot) -> None:
+        """Take over a new catalog; endpoints that stay keep their state."""
+        table = build(snapshot, self._settings, self._table)
+        if self._table is not None and table.http == self._table.http and table.tcp == self._table.tcp:
+            self._table = table
+            return
+        http_before = self._http
+        tcp_before = {target.route.service: target for target in self._tcp.values()}
+        http: dict[str, HttpTarget] = {}
+        for name, route in table.http.items():
+            target = http_before.pop(name, None) or HttpTarget(route, Group(f"http {name}"), self._stats.http(name))
+            self._update(target, route)
+            http[name] = target
+        tcp: dict[int, TcpTarget] = {}
+        for port, route in table.tcp.items():
+            tcp_target = tcp_before.pop(route.service, None) or TcpTarget(
+                route, Group(f"tcp {route.service}"), self._stats.tcp(route.service)
+            )
+            self._update(tcp_target, route)
+            tcp[port] = tcp_target
+        self._table, self._http, self._tcp = table, http, tcp
+        for group in [*(t.group for t in http_before.values()), *(t.group for t in tcp_before.values())]:
+            self._empty(group)
+        self._stats.keep({*http, *(target.route.service for target in tcp.values())})
+
+    def _update(self, target: HttpTarget | TcpTarget, route: Route) -> None:
+        if target.route is route and target.group.endpoints:
+            return
+        target.route = route
+        for endpoint in target.group.reconcile(route.endpoints, route.policy):
+            self._retire(endpoint)
+        for endpoint in target.group.endpoints:
+            if endpoint.pool is None:
+                self._prepare(endpoint)
+
+    def _empty(self, group: Group) -> None:
+        for endpoint in group.reconcile((), group.policy):
+            self._retire(endpoint)
+
+
+def no_live_upstream(target: HttpTarget | TcpTarget) -> UpstreamError:
+    """Why no endpoint could be picked: none registered as passing (503), or all of them failing (502)."""
+    service = target.route.service
+    if not target.group.endpoints:
+        return UpstreamError("no_instance", f"service {service} has no passing instance", 503)
+    return UpstreamError("no_live_upstream", f"no instance of service {service} is usable at the moment", 502)

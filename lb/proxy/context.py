@@ -1,0 +1,95 @@
+"""What all sessions of one listener share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+from lb.deadlines import Deadlines
+from lb.http1.head import Limits
+from lb.observe.accesslog import AccessLog
+from lb.observe.stats import ListenerStats
+from lb.proxy.balancer import Balancer
+from lb.proxy.outbox import Outbox
+from lb.settings import HttpSettings, TcpSettings, UpstreamSettings
+
+if TYPE_CHECKING:
+    from lb.proxy.http_session import HttpSession
+    from lb.proxy.tcp_session import TcpSession
+
+
+class HttpContext:
+    """Settings, balancer, counters and the open sessions of one listener."""
+
+    __slots__ = (
+        "_date",
+        "_date_until",
+        "access_log",
+        "balancer",
+        "deadlines",
+        "draining",
+        "limits",
+        "loop",
+        "outbox",
+        "sessions",
+        "settings",
+        "stats",
+        "upstream",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        deadlines: Deadlines,
+        balancer: Balancer,
+        settings: HttpSettings,
+        upstream: UpstreamSettings,
+        stats: ListenerStats,
+        access_log: AccessLog | None,
+    ) -> None:
+        self.loop = loop
+        self.deadlines = deadlines
+        self.balancer = balancer
+        self.settings = settings
+        self.upstream = upstream
+        self.stats = stats
+        self.access_log = access_log
+        self.limits = Limits(settings.max_header_line, settings.max_header, settings.max_headers)
+        self.outbox = Outbox(loop)
+        self.draining = False
+        self.sessions: set[HttpSession] = set()
+        self._date = b""
+        self._date_until = 0.0
+
+    def date(self) -> bytes:
+        """The Date field's value, at most a second old (RFC 9110 section 6.6.1)."""
+        now = self.loop.time()
+        if now >= self._date_until:
+            seconds = time.time()
+            self._date = formatdate(seconds, usegmt=True).encode()
+            self._date_until = now + 1 - seconds % 1
+        return self._date
+
+
+class TcpContext:
+    """What the sessions of one TCP listener share; `sessions` outlives it, as they do."""
+
+    __slots__ = ("deadlines", "loop", "sessions", "settings", "stats", "upstream")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        deadlines: Deadlines,
+        settings: TcpSettings,
+        upstream: UpstreamSettings,
+        stats: ListenerStats,
+        sessions: set[TcpSession],
+    ) -> None:
+        self.loop = loop
+        self.deadlines = deadlines
+        self.settings = settings
+        self.upstream = upstream
+        self.stats = stats
+        self.sessions = sessions

@@ -1,0 +1,250 @@
+"""Listening sockets of the balancer: fixed ones for HTTP, for TCP those that the catalog asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable
+
+from lb.catalog.model import Problem
+from lb.deadlines import Deadlines
+from lb.errors import ListenError
+from lb.observe.accesslog import AccessLog
+from lb.observe.log import fields
+from lb.observe.stats import ListenerStats, Stats
+from lb.proxy.balancer import Balancer, TcpTarget
+from lb.proxy.context import HttpContext, TcpContext
+from lb.proxy.http_session import HttpSession
+from lb.proxy.tcp_session import TcpSession
+from lb.settings import Address, HttpSettings, TcpSettings, UpstreamSettings
+
+BACKLOG = 4096
+RETRY_FIRST = 1.0
+RETRY_LONGEST = 30.0
+
+log = logging.getLogger(__name__)
+
+
+def listen(address: Address) -> socket.socket:
+    """Open a listening socket; connections queue from here on. Raises ListenError."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setblocking(False)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise ListenError(f"{address}: {error.strerror or error}") from error
+    return sock
+
+
+class HttpListener:
+    """The HTTP listeners of one node."""
+
+    def __init__(
+        self,
+        balancer: Balancer,
+        deadlines: Deadlines,
+        settings: HttpSettings,
+        upstream: UpstreamSettings,
+        stats: Stats,
+        access_log: AccessLog | None,
+    ) -> None:
+        self._balancer = balancer
+        self._deadlines = deadlines
+        self._settings = settings
+        self._upstream = upstream
+        self._stats = stats
+        self._access_log = access_log
+        self._servers: list[asyncio.Server] = []
+        self._contexts: list[HttpContext] = []
+        self.addresses: tuple[Address, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """What the listeners are called in metrics and status."""
+        return [f"http {address}" for address in self.addresses]
+
+    async def start(self) -> None:
+        """Listen on every address, or on none. Raises ListenError naming the address and the reason."""
+        socks: list[socket.socket] = []
+        with contextlib.ExitStack() as undo:
+            for address in self._settings.listen:
+                try:
+                    sock = listen(address)
+                except ListenError as error:
+                    raise ListenError(f"HTTP listener {error}") from error
+                undo.callback(sock.close)
+                socks.append(sock)
+            undo.pop_all()
+        self.addresses = tuple(Address(*sock.getsockname()[:2]) for sock in socks)
+        for sock, address in zip(socks, self.addresses, strict=True):
+            await self._serve(sock, address)
+
+    async def _serve(self, sock: socket.socket, address: Address) -> None:
+        loop = asyncio.get_running_loop()
+        stats = self._stats.listener(f"http {address}")
+        context = HttpContext(
+            loop, self._deadlines, self._balancer, self._settings, self._upstream, stats, self._access_log
+        )
+        self._contexts.append(context)
+        self._servers.append(await loop.create_server(lambda: HttpSession(context), sock=sock, backlog=BACKLOG))
+        stats.opened()
+
+    @property
+    def in_flight(self) -> int:
+        """Client connections that are still open."""
+        return sum(len(context.sessions) for context in self._contexts)
+
+    def drain(self) -> None:
+        """Accept no more, close idle clients, let the others finish their exchange."""
+        for server in self._servers:
+            server.close()
+        for context in self._contexts:
+            context.draining = True
+            context.stats.failed("draining")
+            for session in list(context.sessions):
+                session.drain()
+
+    def abort(self) -> None:
+        """End what is still in flight."""
+        for context in self._contexts:
+            for session in list(context.sessions):
+                session.abort()
+
+
+class _Port:
+    """One TCP port that a service asks for."""
+
+    __slots__ = ("delay", "retry", "server", "sock", "stats", "target", "task")
+
+    def __init__(self, target: TcpTarget, stats: ListenerStats) -> None:
+        self.target = target
+        self.stats = stats
+        self.sock: socket.socket | None = None
+        self.server: asyncio.Server | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.retry: asyncio.TimerHandle | None = None
+        self.delay = RETRY_FIRST
+
+    def close(self) -> None:
+        """Stop listening; sessions go on."""
+        if self.retry is not None:
+            self.retry.cancel()
+        if self.task is not None:
+            self.task.cancel()
+        if self.server is not None:
+            self.server.close()
+        elif self.sock is not None:
+            self.sock.close()
+
+
+class TcpListeners:
+    """Listens on the ports that the TCP services of the catalog ask for, no more and no less.
+
+    A port that cannot be bound is a problem with a name and a reason; it is tried again, and hurts no other.
+    """
+
+    def __init__(
+        self,
+        balancer: Balancer,
+        deadlines: Deadlines,
+        settings: TcpSettings,
+        upstream: UpstreamSettings,
+        stats: Stats,
+        host: str,
+    ) -> None:
+        self._balancer = balancer
+        self._deadlines = deadlines
+        self._settings = settings
+        self._upstream = upstream
+        self._stats = stats
+        self._host = host
+        self._ports: dict[int, _Port] = {}
+        self._draining = False
+        self._sessions: set[TcpSession] = set()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """The ports that are asked for and not listened on."""
+        return tuple(
+            Problem("listener", f"{port.target.route.service} port {number}", port.stats.error)
+            for number, port in sorted(self._ports.items())
+            if port.stats.error
+        )
+
+    @property
+    def in_flight(self) -> int:
+        """Client connections that are still open."""
+        return len(self._sessions)
+
+    @property
+    def names(self) -> list[str]:
+        """What the wanted ports are called in metrics and status."""
+        return [self._name(number) for number in self._ports]
+
+    def _name(self, number: int) -> str:
+        return f"tcp {Address(self._host, number)}"
+
+    def apply(self) -> None:
+        """Open and close ports as the balancer's table says now; while draining, all stay closed."""
+        if self._draining:
+            return
+        wanted = self._balancer.tcp_ports
+        for number in [n for n in self._ports if n not in wanted]:
+            port = self._ports.pop(number)
+            port.close()
+            port.stats.closed()
+            log.info("TCP port closed", extra=fields(port=number, service=port.target.route.service))
+        for number in sorted(wanted):
+            target = self._balancer.tcp(number)
+            assert target is not None
+            known = self._ports.get(number)
+            if known is not None:
+                known.target = target
+                continue
+            port = self._ports[number] = _Port(target, self._stats.listener(self._name(number)))
+            self._open(number, port)
+
+    def _open(self, number: int, port: _Port) -> None:
+        port.retry = None
+        service = port.target.route.service
+        try:
+            port.sock = listen(Address(self._host, number))
+        except ListenError as error:
+            reason = str(error)
+            if port.stats.error != reason:
+                log.error("TCP port cannot be opened", extra=fields(service=service, reason=reason))
+            port.stats.failed(reason)
+            port.retry = asyncio.get_running_loop().call_later(port.delay, self._open, number, port)
+            port.delay = min(port.delay * 2, RETRY_LONGEST)
+            return
+        port.delay = RETRY_FIRST
+        port.stats.opened()
+        log.info("TCP port open", extra=fields(port=number, service=service))
+        port.task = asyncio.get_running_loop().create_task(self._serve(port, port.sock), name=f"listen on {number}")
+
+    async def _serve(self, port: _Port, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        context = TcpContext(loop, self._deadlines, self._settings, self._upstream, port.stats, self._sessions)
+        make: Callable[[], TcpSession] = lambda: TcpSession(context, port.target)  # noqa: E731
+        port.server = await loop.create_server(make, sock=sock, backlog=BACKLOG)
+
+    def drain(self) -> None:
+        """Accept no more; sessions go on."""
+        self._draining = True
+        for port in self._ports.values():
+            port.close()
+            port.stats.failed("draining")
+        self._ports.clear()
+
+    def abort(self) -> None:
+        """End what is still in flight."""
+        for session in list(self._sessions):
+            session.abort()

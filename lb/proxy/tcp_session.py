@@ -1,0 +1,99 @@
+"""One client connection of a TCP service: pick, connect, relay (nginx's stream module)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from lb.errors import UpstreamError
+from lb.proxy.attempts import Attempts
+from lb.proxy.balancer import TcpTarget
+from lb.proxy.context import TcpContext
+from lb.proxy.relay import Relay, reset
+from lb.upstream.connection import UpstreamConnection
+from lb.upstream.dial import connect_timeout
+
+
+class TcpSession(Relay):
+    """First connecting, then relaying.
+
+    Only the connect phase is judged, and success is credited as soon as it is over: the rules of nginx's stream module.
+    """
+
+    __slots__ = ("_attempts", "_context", "_started", "_target")
+
+    _attempts: Attempts
+
+    def __init__(self, context: TcpContext, target: TcpTarget) -> None:
+        super().__init__(context.deadlines, context.settings.idle_timeout, target.stats, TcpSession._relay_ended)
+        self._context = context
+        self._target = target
+        self._started = context.loop.time()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        context = self._context
+        self.client = cast(asyncio.Transport, transport)
+        context.sessions.add(self)
+        context.stats.accepted += 1
+        context.stats.active += 1
+        self._target.stats.open()
+        peer = transport.get_extra_info("peername")
+        self._attempts = Attempts(context.loop, self._target, peer[0] if peer else "")
+        self._next()
+
+    def _next(self) -> None:
+        self._context.deadlines.set(self, self._context.upstream.connect_timeout)
+        self._attempts.next(self)
+
+    def connected(self, connection: UpstreamConnection) -> None:
+        """See Attempting."""
+        self._attempts.succeeded()
+        self.join(self.client, connection)
+
+    def connect_failed(self, error: UpstreamError) -> None:
+        """See Attempting."""
+        self._attempts.fail(error)
+        self._next()
+
+    def exhausted(self, error: UpstreamError) -> None:
+        """See Attempting: there is nobody to talk to, and a closed connection is all that TCP can say."""
+        self._finish(error.kind)
+        self.client.close()
+
+    def on_deadline(self) -> None:
+        """See `Deadlines`."""
+        if self._attempts.dialing:
+            self.connect_failed(connect_timeout())
+        else:
+            super().on_deadline()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol: while connecting, the client has left."""
+        if self.upstream is None:
+            self._finish("client_left")
+        else:
+            super().connection_lost(exc)
+
+    def abort(self) -> None:
+        """End it at once: the time to drain is over."""
+        if self.upstream is None:
+            self._finish("aborted")
+            reset(self.client)
+        else:
+            super().abort()
+
+    @staticmethod
+    def _relay_ended(relay: Relay) -> None:
+        cast(TcpSession, relay)._finish(relay.result)
+
+    def _finish(self, result: str) -> None:
+        """Account for the end, once."""
+        context = self._context
+        if self not in context.sessions:
+            return
+        context.sessions.discard(self)
+        context.deadlines.cancel(self)
+        self._attempts.cancel()
+        self._target.stats.close(result, context.loop.time() - self._started)
+        context.stats.active -= 1

@@ -1,0 +1,117 @@
+"""The command `consul-edge`: argv -> settings -> what was asked for."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from typing import Any
+
+import uvloop
+
+from lb import values
+from lb.demo import command as demo
+from lb.errors import EdgeError, SettingsError
+from lb.flags import add_flags, read_settings
+from lb.node import Node
+from lb.observe import log
+from lb.observe.tables import fetch, routes_text, status_text
+from lb.settings import Address, Settings
+from lb.version import VERSION
+
+_ENVIRONMENT = (
+    "Every flag has a twin in the environment, CONSUL_EDGE_<FLAG>; Consul's own variables (CONSUL_HTTP_ADDR, "
+    "CONSUL_HTTP_TOKEN, CONSUL_CACERT, CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY, CONSUL_HTTP_SSL_VERIFY) are read, too."
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status: 0, 1 for what went wrong, 2 for wrong usage."""
+    args = _parser().parse_args(argv)
+    try:
+        status: int = args.action(args)
+    except SettingsError as error:
+        print(f"consul-edge: {error}", file=sys.stderr)
+        return 2
+    except EdgeError as error:
+        print(f"consul-edge: {error}", file=sys.stderr)
+        return 1
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="consul-edge",
+        description="Balances HTTP and TCP over the services of a Consul catalog, and answers DNS from it.",
+    )
+    parser.add_argument("--version", action="version", version=f"consul-edge {VERSION}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, text in (("run", "HTTP, TCP and DNS on one node"), ("lb", "HTTP and TCP alone"), ("dns", "DNS alone")):
+        command = commands.add_parser(name, help=text, description=f"{text.capitalize()}.", epilog=_ENVIRONMENT)
+        add_flags(command)
+        command.set_defaults(action=_run, part=name)
+    command = commands.add_parser("demo", help="everything on loopback, with a catalog and sample services of its own")
+    demo.add_arguments(command)
+    command.set_defaults(action=_demo)
+    for name, text in (("status", "how a running node is doing"), ("routes", "what a running node routes where")):
+        command = commands.add_parser(name, help=text, description=f"{text.capitalize()}.")
+        command.add_argument("--admin", metavar="ADDR:PORT", help="admin address of the node (127.0.0.1:9900)")
+        command.add_argument("--json", action="store_true", help="print JSON rather than a table")
+        command.set_defaults(action=_show, what=name)
+    return parser
+
+
+def _run(args: argparse.Namespace) -> int:
+    settings = _part(read_settings(args), args.part)
+    log.setup(settings.log, [settings.consul.token])
+    return _loop(_serve(settings))
+
+
+def _part(settings: Settings, part: str) -> Settings:
+    """Leave out the planes that were not asked for."""
+    if part == "lb":
+        return replace(settings, dns=None)
+    if part == "dns":
+        return replace(settings, http=None, tcp=None)
+    return settings
+
+
+async def _serve(settings: Settings) -> int:
+    await Node(settings).run()
+    return 0
+
+
+def _demo(args: argparse.Namespace) -> int:
+    return _loop(demo.demo(args))
+
+
+def _loop(main: Coroutine[Any, Any, int]) -> int:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+def _show(args: argparse.Namespace) -> int:
+    admin = _admin_address(args.admin)
+    data = fetch(admin, f"/api/{args.what}")
+    if args.json:
+        print(json.dumps(data, indent=2))
+    else:
+        print(status_text(data) if args.what == "status" else routes_text(data), end="")
+    return 0
+
+
+def _admin_address(text: str | None) -> Address:
+    if text is None:
+        default = read_settings(argparse.Namespace()).admin.listen
+        return default or Address("127.0.0.1", 9900)
+    try:
+        return values.address(text)
+    except ValueError as error:
+        raise SettingsError("--admin", str(error)) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

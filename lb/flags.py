@@ -1,0 +1,330 @@
+"""The flags: one table of names, variables, defaults and help; from argv and environment to `Settings`.
+
+A flag on the command line beats its twin `CONSUL_EDGE_<FLAG>`, which beats Consul's own variable, which beats
+the default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dnsserver.resolvconf import parse_resolv_conf, without_own
+from lb import values
+from lb.errors import SettingsError
+from lb.settings import (
+    AccessLogSettings,
+    Address,
+    AdminSettings,
+    ConsulSettings,
+    DnsSettings,
+    DrainSettings,
+    HttpSettings,
+    LogSettings,
+    RoutingSettings,
+    Settings,
+    TcpSettings,
+    UpstreamSettings,
+)
+
+STATE_DIR = Path("/var/lib/consul-edge")
+RESOLV_CONF = Path("/etc/resolv.conf")
+
+
+def _choice(*names: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in names:
+            raise ValueError(f"{text!r} is not one of {', '.join(names)}")
+        return text
+
+    return parse
+
+
+def _or_off(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """`off` -> None."""
+    return lambda text: None if text == "off" else parse(text)
+
+
+def _existing_file(text: str) -> Path:
+    path = Path(text)
+    if not path.is_file():
+        raise ValueError(f"{text} is not a file")
+    return path
+
+
+def _writable_directory(text: str) -> Path:
+    """A directory that can be written; made if there is none."""
+    path = Path(text)
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o750)
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ValueError(f"{path} cannot be written")
+    return path
+
+
+def _one_worker(text: str) -> int:
+    if values.count(text) != 1:
+        raise ValueError("one data-plane process is what this version runs: give 1, or leave it out")
+    return 1
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One flag: its name, how its text is read, its help, and Consul's own variables for it.
+
+    A flag that may `repeat` gives a list; in a variable its values are parted by commas.
+    """
+
+    name: str
+    metavar: str
+    parse: Callable[[str], Any]
+    help: str
+    repeat: bool = False
+    consul: str = ""
+
+    @property
+    def variable(self) -> str:
+        """The twin in the environment."""
+        return "CONSUL_EDGE_" + self.name.upper().replace("-", "_")
+
+    @property
+    def dest(self) -> str:
+        """Attribute of argparse's namespace."""
+        return self.name.replace("-", "_")
+
+
+_d, _pd = values.duration, values.positive_duration
+
+FLAGS: tuple[Flag, ...] = (
+    Flag(
+        "consul",
+        "URL",
+        values.agent_url,
+        "Consul agent (http://127.0.0.1:8500); may repeat: tried in order",
+        True,
+        "CONSUL_HTTP_ADDR",
+    ),
+    Flag("token", "TOKEN", str, "ACL token; better given in a file or the environment", consul="CONSUL_HTTP_TOKEN"),
+    Flag("token-file", "PATH", _existing_file, "file that holds the ACL token", consul="CONSUL_HTTP_TOKEN_FILE"),
+    Flag(
+        "empty-guard",
+        "TIME",
+        _d,
+        "how long instances of a service that vanished whole are kept until that is confirmed; 0: not at all (1s)",
+    ),
+    Flag("domain", "NAME", values.domain, "virtual hosts are <service>.NAME; may repeat", True),
+    Flag("http", "ADDR:PORT", _or_off(values.address), "HTTP listener (0.0.0.0:80), or off; may repeat", True),
+    Flag("tcp", "ADDR", _or_off(values.host), "address on which TCP services listen (0.0.0.0), or off"),
+    Flag("dns", "ADDR:PORT", _or_off(values.address), "DNS over UDP and TCP (0.0.0.0:53), or off; may repeat", True),
+    Flag(
+        "recursor",
+        "ADDR[:PORT]",
+        _or_off(values.resolver),
+        "DNS server for all other names (those of /etc/resolv.conf), or off; may repeat",
+        True,
+    ),
+    Flag("dc", "NAME", str.lower, "datacenter (the agent's own)"),
+    Flag("dns-domain", "NAME", values.domain, "suffix of the catalog's names (consul)"),
+    Flag("dns-ttl", "TIME", values.ttl, "TTL of the catalog's records (0)"),
+    Flag("dns-only-passing", "on|off", values.boolean, "leave instances with warnings out of DNS (off)"),
+    Flag("dns-tc", "on|off", values.boolean, "set TC on replies that were cut for UDP (on)"),
+    Flag(
+        "dns-allow",
+        "CIDR",
+        values.network,
+        "answer clients of this network, too, beside loopback, private and link-local ones; may repeat",
+        True,
+    ),
+    Flag("admin", "ADDR:PORT", _or_off(values.address), "metrics, health and API (127.0.0.1:9900), or off"),
+    Flag("workers", "N", _one_worker, "data-plane processes (1)"),
+    Flag("upstream-connect-timeout", "TIME", _pd, "(60s)"),
+    Flag("upstream-read-timeout", "TIME", _pd, "between two reads of a response (60s)"),
+    Flag("upstream-send-timeout", "TIME", _pd, "between two writes of a request (60s)"),
+    Flag("client-header-timeout", "TIME", _pd, "for the whole head of a request (60s)"),
+    Flag("client-body-timeout", "TIME", _pd, "between two reads of a body (60s)"),
+    Flag("keepalive-timeout", "TIME", _pd, "for the next request of a client (75s)"),
+    Flag("tcp-idle-timeout", "TIME", _pd, "for a TCP connection on which nothing moves (10m)"),
+    Flag("max-body", "SIZE", values.size, "largest request body, 0: no limit (1m)"),
+    Flag("max-header", "SIZE", values.positive_size, "largest request head (32k)"),
+    Flag("max-header-line", "SIZE", values.positive_size, "largest line of a request head (8k)"),
+    Flag("drain-delay", "TIME", _d, "readiness is red for so long before listeners close (0s)"),
+    Flag("drain-timeout", "TIME", _d, "what is in flight then may last so long (30s)"),
+    Flag(
+        "state-dir",
+        "DIR",
+        _or_off(_writable_directory),
+        f"keeps the last good catalog ({STATE_DIR} if it can be written), or off",
+    ),
+    Flag("access-log", "PATH", str, "access log, - for standard output, or off (off)"),
+    Flag("access-log-format", "combined|json", _choice("combined", "json"), "(combined)"),
+    Flag("log-level", "LEVEL", _choice("debug", "info", "warning", "error"), "debug, info, warning or error (info)"),
+    Flag("log-format", "text|json", _choice("text", "json"), "(text)"),
+)
+
+
+def add_flags(parser: argparse.ArgumentParser, leave_out: frozenset[str] = frozenset()) -> None:
+    """Add every flag to a parser."""
+    for flag in FLAGS:
+        if flag.name in leave_out:
+            continue
+        action = "append" if flag.repeat else "store"
+        parser.add_argument(f"--{flag.name}", metavar=flag.metavar, action=action, help=flag.help)
+
+
+class _Reader:
+    """Finds the values of flags on the command line and in the environment."""
+
+    def __init__(self, given: argparse.Namespace, environ: Mapping[str, str]) -> None:
+        self._given = vars(given)
+        self._environ = environ
+
+    def read(self) -> dict[str, Any]:
+        """Everything that was set, parsed, by flag name. Raises SettingsError."""
+        found = {}
+        for flag in FLAGS:
+            source, texts = self._texts(flag)
+            if not texts:
+                continue
+            try:
+                parsed = [flag.parse(text) for text in texts]
+            except ValueError as error:
+                raise SettingsError(source, str(error)) from None
+            if not flag.repeat:
+                found[flag.name] = parsed[0]
+            elif parsed == [None]:
+                found[flag.name] = ()
+            elif None in parsed:
+                raise SettingsError(source, "off stands alone")
+            else:
+                found[flag.name] = tuple(dict.fromkeys(parsed))
+        return found
+
+    def _texts(self, flag: Flag) -> tuple[str, list[str]]:
+        """Where a flag was set, and to what."""
+        given = self._given.get(flag.dest)
+        if given is not None:
+            return f"--{flag.name}", given if flag.repeat else [given]
+        for variable in (flag.variable, flag.consul):
+            text = self._environ.get(variable, "").strip() if variable else ""
+            if text:
+                if not flag.repeat:
+                    return variable, [text]
+                return variable, [part.strip() for part in text.split(",") if part.strip()]
+        return "", []
+
+
+def read_settings(given: argparse.Namespace, environ: Mapping[str, str] | None = None) -> Settings:
+    """Build the settings from parsed arguments and the environment.
+
+    Raises SettingsError, naming the flag or variable and the reason.
+    """
+    environ = os.environ if environ is None else environ
+    found = _Reader(given, environ).read()
+    dc = found.get("dc", "")
+    http = _section(HttpSettings, found, _HTTP)
+    tcp = _section(TcpSettings, found, {"tcp": "host", "tcp-idle-timeout": "idle_timeout"})
+    dns = _section(DnsSettings, found, _DNS)
+    settings = Settings(
+        consul=_consul(found, environ),
+        routing=RoutingSettings(domains=found.get("domain", ())),
+        upstream=_section(UpstreamSettings, found, _UPSTREAM),
+        http=http if http.listen else None,
+        tcp=tcp if tcp.host is not None else None,
+        dns=replace(dns, datacenter=dc, recursors=_recursors(found, dns.listen)) if dns.listen else None,
+        admin=AdminSettings(found["admin"]) if "admin" in found else AdminSettings(),
+        drain=_section(DrainSettings, found, {"drain-delay": "delay", "drain-timeout": "timeout"}),
+        access_log=_section(AccessLogSettings, found, {"access-log": "path", "access-log-format": "format"}),
+        log=_section(LogSettings, found, {"log-level": "level", "log-format": "format"}),
+    )
+    if http.max_header_line > http.max_header:
+        reason = f"{http.max_header_line} octets in a line are more than --max-header allows ({http.max_header})"
+        raise SettingsError("--max-header-line", reason)
+    return settings
+
+
+_HTTP = {
+    "http": "listen",
+    "client-header-timeout": "header_timeout",
+    "client-body-timeout": "body_timeout",
+    "keepalive-timeout": "keepalive_timeout",
+    "max-body": "max_body",
+    "max-header": "max_header",
+    "max-header-line": "max_header_line",
+}
+_UPSTREAM = {
+    "upstream-connect-timeout": "connect_timeout",
+    "upstream-read-timeout": "read_timeout",
+    "upstream-send-timeout": "send_timeout",
+}
+_DNS = {
+    "dns": "listen",
+    "dns-domain": "domain",
+    "dns-ttl": "ttl",
+    "dns-only-passing": "only_passing",
+    "dns-tc": "truncate",
+    "dns-allow": "allow",
+}
+
+
+def _section(kind: Callable[..., Any], found: Mapping[str, Any], names: Mapping[str, str]) -> Any:
+    return kind(**{names[flag]: value for flag, value in found.items() if flag in names})
+
+
+def _consul(found: Mapping[str, Any], environ: Mapping[str, str]) -> ConsulSettings:
+    verify = environ.get("CONSUL_HTTP_SSL_VERIFY", "").strip()
+    try:
+        verified = values.boolean(verify) if verify else True
+    except ValueError as error:
+        raise SettingsError("CONSUL_HTTP_SSL_VERIFY", str(error)) from None
+    return ConsulSettings(
+        agents=found.get("consul", ConsulSettings().agents),
+        token=found.get("token", ""),
+        token_file=found.get("token-file"),
+        ca_cert=_file(environ, "CONSUL_CACERT"),
+        client_cert=_file(environ, "CONSUL_CLIENT_CERT"),
+        client_key=_file(environ, "CONSUL_CLIENT_KEY"),
+        verify=verified,
+        datacenter=found.get("dc", ""),
+        empty_guard=found.get("empty-guard", ConsulSettings().empty_guard),
+        state_dir=_state_dir(found),
+    )
+
+
+def _file(environ: Mapping[str, str], variable: str) -> Path | None:
+    text = environ.get(variable, "").strip()
+    try:
+        return _existing_file(text) if text else None
+    except ValueError as error:
+        raise SettingsError(variable, str(error)) from None
+
+
+def _state_dir(found: Mapping[str, Any]) -> Path | None:
+    if "state-dir" in found:
+        given: Path | None = found["state-dir"]
+        return given
+    return STATE_DIR if STATE_DIR.is_dir() and os.access(STATE_DIR, os.W_OK | os.X_OK) else None
+
+
+def _recursors(found: Mapping[str, Any], listen: tuple[Address, ...]) -> tuple[Address, ...]:
+    if "recursor" not in found:
+        return without_own(_resolv_conf(), listen)
+    recursors: tuple[Address, ...] = found["recursor"]
+    others = without_own(recursors, listen)
+    for recursor in recursors:
+        if recursor not in others:
+            raise SettingsError("--recursor", f"{recursor} is this server itself")
+    return recursors
+
+
+def _resolv_conf() -> tuple[Address, ...]:
+    """The system's recursors; without the file there are none."""
+    try:
+        return parse_resolv_conf(RESOLV_CONF.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return ()

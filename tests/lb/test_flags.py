@@ -1,0 +1,176 @@
+"""From argv and environment to settings: who wins, what is refused, and what help tells."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from lb.errors import SettingsError
+from lb.flags import FLAGS, add_flags, read_settings
+from lb.settings import Address, Settings
+
+RECURSOR = ("--recursor", "off")  # so that no test depends on this machine's resolv.conf
+
+
+def settings(*argv: str, **environ: str) -> Settings:
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    given = (*RECURSOR, *argv) if "--recursor" not in argv and "CONSUL_EDGE_RECURSOR" not in environ else argv
+    return read_settings(parser.parse_args(given), environ)
+
+
+def refusal(*argv: str, **environ: str) -> str:
+    with pytest.raises(SettingsError) as refused:
+        settings(*argv, **environ)
+    return str(refused.value)
+
+
+def test_without_flags_all_is_as_the_defaults_say() -> None:
+    found = settings()
+    default = Settings()
+    consul = dataclasses.replace(found.consul, state_dir=None)  # depends on the machine
+    assert dataclasses.replace(found, consul=consul) == default
+
+
+def test_a_flag_beats_its_variable_which_beats_consuls_own() -> None:
+    environ = {"CONSUL_EDGE_CONSUL": "http://edge:1", "CONSUL_HTTP_ADDR": "own:2"}
+    assert settings("--consul", "http://flag:3", **environ).consul.agents == ("http://flag:3",)
+    assert settings(**environ).consul.agents == ("http://edge:1",)
+    assert settings(CONSUL_HTTP_ADDR="own:2").consul.agents == ("http://own:2",)
+
+
+def test_an_empty_variable_is_none() -> None:
+    assert settings(CONSUL_EDGE_HTTP=" ", CONSUL_HTTP_TOKEN="", CONSUL_CACERT="").http == Settings().http
+
+
+def test_flags_that_repeat_keep_their_order_and_lose_repeats() -> None:
+    assert settings("--domain", "b.c", "--domain", "A.", "--domain", "b.c").routing.domains == ("b.c", "a")
+    found = settings(CONSUL_EDGE_HTTP=":80, [::1]:81,,").http
+    assert found is not None
+    assert found.listen == (Address("0.0.0.0", 80), Address("::1", 81))
+
+
+def test_clients_of_more_networks_may_be_allowed() -> None:
+    networks = (ip_network("192.0.2.0/24"), ip_network("2001:db8::/32"))
+    for found in (
+        settings("--dns-allow", "192.0.2.0/24", "--dns-allow", "2001:db8::/32").dns,
+        settings(CONSUL_EDGE_DNS_ALLOW="192.0.2.0/24, 2001:db8::/32").dns,
+    ):
+        assert found is not None
+        assert found.allow == networks
+    assert refusal("--dns-allow", "192.0.2.0/33").startswith("--dns-allow: '192.0.2.0/33' is not a network")
+
+
+@pytest.mark.parametrize("plane", ["http", "tcp", "dns"])
+def test_off_leaves_a_plane_out(plane: str) -> None:
+    assert getattr(settings(f"--{plane}", "off"), plane) is None
+    assert getattr(settings(**{f"CONSUL_EDGE_{plane.upper()}": "off"}), plane) is None
+
+
+def test_off_leaves_admin_and_state_out() -> None:
+    found = settings("--admin", "off", "--state-dir", "off")
+    assert found.admin.listen is None
+    assert found.consul.state_dir is None
+
+
+def test_off_does_not_go_with_others() -> None:
+    assert refusal("--http", "off", "--http", ":80") == "--http: off stands alone"
+    assert refusal(CONSUL_EDGE_DNS="off,:53") == "CONSUL_EDGE_DNS: off stands alone"
+
+
+def test_every_setting_of_the_contract_arrives() -> None:
+    found = settings(
+        *("--token", "t", "--dc", "DC1", "--domain", "d", "--tcp", "127.0.0.1", "--dns-domain", "Edge."),
+        *("--upstream-connect-timeout", "1s", "--upstream-read-timeout", "2s", "--upstream-send-timeout", "3s"),
+        *("--client-header-timeout", "4s", "--client-body-timeout", "5s", "--keepalive-timeout", "6s"),
+        *("--max-body", "0", "--max-header", "16k", "--max-header-line", "4k", "--tcp-idle-timeout", "7s"),
+        *("--drain-delay", "8s", "--drain-timeout", "9s", "--access-log", "-", "--access-log-format", "json"),
+        *("--dns-ttl", "10s", "--dns-only-passing", "on", "--dns-tc", "off", "--recursor", "192.0.2.1"),
+        *("--log-level", "debug", "--log-format", "json", "--empty-guard", "0", "--workers", "1"),
+    )
+    consul, upstream, http, tcp, dns = found.consul, found.upstream, found.http, found.tcp, found.dns
+    assert http is not None
+    assert tcp is not None
+    assert dns is not None
+    assert (consul.token, consul.datacenter, consul.empty_guard, found.routing.domains) == ("t", "dc1", 0, ("d",))
+    assert (upstream.connect_timeout, upstream.read_timeout, upstream.send_timeout) == (1, 2, 3)
+    assert (http.header_timeout, http.body_timeout, http.keepalive_timeout) == (4, 5, 6)
+    assert (http.max_body, http.max_header, http.max_header_line) == (0, 16384, 4096)
+    assert (tcp.host, tcp.idle_timeout) == ("127.0.0.1", 7)
+    assert (found.drain.delay, found.drain.timeout) == (8, 9)
+    assert (found.access_log.path, found.access_log.format) == ("-", "json")
+    assert (dns.domain, dns.datacenter, dns.only_passing, dns.truncate) == ("edge", "dc1", True, False)
+    assert (dns.ttl, type(dns.ttl), dns.recursors) == (10, int, (Address("192.0.2.1", 53),))
+    assert (found.log.level, found.log.format) == ("debug", "json")
+
+
+def test_consuls_own_variables_are_read(tmp_path: Path) -> None:
+    files = {name: tmp_path / name for name in ("CONSUL_CACERT", "CONSUL_CLIENT_CERT", "CONSUL_CLIENT_KEY")}
+    token_file = tmp_path / "token"
+    for file in (*files.values(), token_file):
+        file.touch()
+    consul = settings(
+        CONSUL_HTTP_TOKEN="secret",
+        CONSUL_HTTP_TOKEN_FILE=str(token_file),
+        CONSUL_HTTP_SSL_VERIFY="false",
+        **{name: str(file) for name, file in files.items()},
+    ).consul
+    assert (consul.token, consul.token_file, consul.verify) == ("secret", token_file, False)
+    assert (consul.ca_cert, consul.client_cert, consul.client_key) == tuple(files.values())
+    assert "secret" not in repr(consul)
+
+
+def test_a_refusal_names_what_the_user_wrote(tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "nowhere")
+    assert refusal("--http", "80") == "--http: '80' is not ADDR:PORT"
+    assert refusal(CONSUL_EDGE_MAX_BODY="1x").startswith("CONSUL_EDGE_MAX_BODY: '1x' is not a size")
+    assert refusal(CONSUL_HTTP_ADDR="ftp://a").startswith("CONSUL_HTTP_ADDR: ")
+    assert refusal(CONSUL_HTTP_SSL_VERIFY="maybe") == "CONSUL_HTTP_SSL_VERIFY: 'maybe' is neither on nor off"
+    assert refusal(CONSUL_CACERT=nowhere) == f"CONSUL_CACERT: {nowhere} is not a file"
+    assert refusal("--token-file", nowhere) == f"--token-file: {nowhere} is not a file"
+    assert refusal(CONSUL_EDGE_TOKEN_FILE=nowhere) == f"CONSUL_EDGE_TOKEN_FILE: {nowhere} is not a file"
+    assert refusal("--access-log-format", "xml") == "--access-log-format: 'xml' is not one of combined, json"
+    assert refusal("--upstream-read-timeout", "0") == "--upstream-read-timeout: must be more than 0"
+    assert refusal("--workers", "2").startswith("--workers: one data-plane process")
+
+
+def test_a_line_cannot_be_longer_than_its_header() -> None:
+    expected = "--max-header-line: 8192 octets in a line are more than --max-header allows (4096)"
+    assert refusal("--max-header", "4k") == expected
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:53", "0.0.0.0:53"])
+def test_a_recursor_that_is_this_server_is_refused(listen: str) -> None:
+    assert refusal("--dns", listen, "--recursor", "127.0.0.1") == "--recursor: 127.0.0.1:53 is this server itself"
+
+
+def test_the_state_directory_is_made(tmp_path: Path) -> None:
+    directory = tmp_path / "a" / "b"
+    assert settings("--state-dir", str(directory)).consul.state_dir == directory
+    assert directory.is_dir()
+
+
+def test_a_state_directory_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert refusal("--state-dir", str(file / "x")) == f"--state-dir: {file / 'x'}: Not a directory"
+    assert refusal(CONSUL_EDGE_STATE_DIR=str(file)) == f"CONSUL_EDGE_STATE_DIR: {file}: File exists"
+
+
+def test_help_tells_every_flag() -> None:
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    text = parser.format_help()
+    for flag in FLAGS:
+        assert f"--{flag.name} {flag.metavar}" in text
+
+
+def test_flags_can_be_left_out() -> None:
+    parser = argparse.ArgumentParser()
+    add_flags(parser, leave_out=frozenset(("tcp",)))
+    assert "--tcp " not in parser.format_help()
+    assert read_settings(parser.parse_args(list(RECURSOR)), {}).tcp == Settings().tcp

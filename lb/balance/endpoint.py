@@ -115,11 +115,6 @@ class Endpoint:
         """Tell whether it has as many connections as it may."""
         return 0 < self.max_conns <= self.active
 
-    def mark_picked(self, now: int) -> None:
-        """Note a pick: after `fail_timeout` one live request is the probe, so the time starts anew."""
-        if now - self.checked > self.fail_timeout:
-            self.checked = now
-
     def mark_failed(self, now: int) -> None:
         """Note a failed attempt, and lower the weight in force."""
         self.fails += 1

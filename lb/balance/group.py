@@ -34,12 +34,13 @@ class Group:
     nginx does: there is nothing better to turn to. `rng` is what the policy `random` draws with.
     """
 
-    __slots__ = ("_live", "_pick", "_rng", "endpoints", "name", "policy")
+    __slots__ = ("_live", "_pick", "_rng", "_watched", "endpoints", "name", "policy")
 
     def __init__(self, name: str, rng: Rng = random.random) -> None:
         self.name = name
         self.endpoints: list[Endpoint] = []
         self._live: list[Endpoint] = []
+        self._watched = False
         self.policy = "round_robin"
         self._rng = rng
         self._pick: Policy = policy_named(self.policy, rng)
@@ -59,21 +60,23 @@ class Group:
             if endpoint in tried or endpoint.full():
                 return None
         else:
-            # `fails` and `max_conns` are nearly always 0: only then is a call worth its price.
-            eligible = [
-                e for e in endpoints if not (e in tried or (e.fails and e.suspended(now)) or (e.max_conns and e.full()))
-            ]
+            eligible = endpoints
+            if tried or self._watched:
+                eligible = [e for e in endpoints if not (e in tried or e.suspended(now) or e.full())]
             if not eligible:
                 return None
             endpoint = self._pick(endpoints, eligible, client, len(tried))
-            endpoint.mark_picked(now)
+            if now - endpoint.checked > endpoint.fail_timeout:
+                # After fail_timeout one live request is the probe: the time starts anew.
+                endpoint.checked = now
         endpoint.active += 1
         return endpoint
 
     def credit(self, endpoint: Endpoint) -> None:
         """Note that an attempt that goes on has succeeded: for TCP, that the connection is up."""
-        if len(self._live) > 1:
+        if len(self._live) > 1 and endpoint.fails:
             endpoint.mark_succeeded()
+            self._watch()
 
     def release(self, endpoint: Endpoint, outcome: Outcome, now: int) -> None:
         """End an attempt on `endpoint` and learn from it; `now` is in whole seconds.
@@ -84,9 +87,16 @@ class Group:
         if len(self._live) == 1:
             return
         if outcome is Outcome.SUCCESS:
-            endpoint.mark_succeeded()
+            if endpoint.fails:
+                endpoint.mark_succeeded()
+                self._watch()
         elif outcome is Outcome.FAILURE:
             endpoint.mark_failed(now)
+            self._watched = True
+
+    def _watch(self) -> None:
+        """Note whether any endpoint may be suspended or full: as long as none can, nobody has to be asked."""
+        self._watched = any(endpoint.fails or endpoint.max_conns for endpoint in self._live)
 
     def reconcile(self, specs: Sequence[EndpointSpec], policy: str) -> list[Endpoint]:
         """Make `specs`, whose keys differ, the endpoints of the group, in that order; return those that left.
@@ -110,6 +120,7 @@ class Group:
             endpoints.append(endpoint)
         self.endpoints = endpoints
         self._live = [endpoint for endpoint in endpoints if endpoint.weight > 0]
+        self._watch()
         if reweighted:
             # What was gathered by the old weights would be paid out in one long run.
             for endpoint in endpoints:

@@ -162,10 +162,11 @@ class HttpExchange:
         self._reused = reused
         connection.requests += 1
         keep_alive = session.keeps_alive(line.minor, block.persistent)
-        self._reply = Reply(line.method, line.minor, keep_alive, upgrade_of(line, block))
+        self._reply = Reply(line.method, line.minor, keep_alive, upgrade_of(line, block) if block.upgrade else b"")
         self._context.outbox.write(connection.transport, self._kept)
-        self._keep_short()
-        session.release(hold.DIALING)
+        if self._body is not None:
+            self._keep_short()
+            session.release(hold.DIALING)
         self._asked = self._wait()
 
     def connect_failed(self, error: UpstreamError) -> None:
@@ -213,7 +214,7 @@ class HttpExchange:
             # A reply that comes early is the last one, too: what the client still sends is no next request.
             reply.keep_alive = False
         try:
-            out = reply.feed(data, self._context.date())
+            out = reply.feed(data, self._context.date)
         except ProtocolError as error:
             self._attempt_failed(UpstreamError("bad_head", error.reason))
             return
@@ -324,7 +325,7 @@ class HttpExchange:
             self._switch(connection, reply.surplus)
             return
         pool = self._attempts.pool
-        if reply.persistent and not reply.surplus and self._request_is_out(connection):
+        if reply.persistent and not reply.surplus and (self._body is None or self._request_is_out(connection)):
             if not session.writable:
                 connection.transport.resume_reading()
             pool.give(connection)
@@ -337,9 +338,7 @@ class HttpExchange:
             session.linger()
 
     def _request_is_out(self, connection: UpstreamConnection) -> bool:
-        """Whether the instance has the whole request: a reply can overtake the end of a body."""
-        if self._body is None:
-            return True
+        """Whether the instance has the whole body: a reply can overtake its end."""
         self._context.outbox.flush()
         return self.body_done and not connection.transport.get_write_buffer_size()
 

@@ -7,7 +7,7 @@ from typing import cast
 
 from lb.deadlines import NEVER, UNFILED
 from lb.errors import ProtocolError
-from lb.http1.head import CRLF, RequestBlock, find_head_end, parse_request_block
+from lb.http1.head import CRLF, HEAD_END, RequestBlock, find_head_end, parse_request_block
 from lb.http1.target import RequestLine, parse_host, parse_request_line
 from lb.proxy import hold
 from lb.proxy.context import HttpContext
@@ -93,8 +93,10 @@ class HttpSession(asyncio.Protocol):
         elif self._lingering:
             left = self._linger_until - self.context.loop.time()
             self.context.deadlines.set(self, min(left, LINGER_TIMEOUT))
-        else:
+        elif self.writable and not self._closed:
             self._serve(self._buffer + data if self._buffer else data)
+        else:
+            self._keep(data)
 
     def eof_received(self) -> bool:
         """See asyncio.Protocol: as for nginx, a client that closes its side has left (499 if it was waiting)."""
@@ -161,9 +163,9 @@ class HttpSession(asyncio.Protocol):
         """
         served = self.served
         self._buffer = b""
-        rest: bytes | None = buffer
         self._serving = True
         try:
+            rest = self._begin(buffer)
             while rest and self._exchange is None and self.writable and not self._ending():
                 buffer = rest
                 rest = self._begin(buffer)
@@ -183,7 +185,10 @@ class HttpSession(asyncio.Protocol):
     def _begin(self, buffer: bytes) -> bytes | None:
         """Start one exchange and return what follows it, or None when the head is incomplete."""
         context = self.context
-        end = find_head_end(buffer, self._scanned, context.limits)
+        end = buffer.find(HEAD_END)
+        if end < 0 or end > context.limits.line:
+            # Most heads come whole and are short: only others need to be measured.
+            end = find_head_end(buffer, self._scanned, context.limits)
         first = buffer.find(CRLF)
         if not first:
             # RFC 9112 section 2.2: empty lines before a request line are ignored.
@@ -262,8 +267,12 @@ class HttpSession(asyncio.Protocol):
         if self._holds:
             self._holds = 0
             self.transport.resume_reading()
-        if not self._serving:
+        if self._serving:
+            return
+        if self._buffer:
             self._go_on()
+        else:
+            self._idle()
 
     def _go_on(self) -> None:
         """Serve what has come ahead of its turn, or wait."""
@@ -275,12 +284,12 @@ class HttpSession(asyncio.Protocol):
     def _idle(self) -> None:
         """Wait for the next request, or for the client to read its replies."""
         context = self.context
-        if not self.writable:
-            context.deadlines.set(self, context.settings.send_timeout)
-        elif context.draining:
+        if self.writable and not context.draining:
+            context.deadlines.set(self, context.settings.keepalive_timeout)
+        elif self.writable:
             self.close()
         else:
-            context.deadlines.set(self, context.settings.keepalive_timeout)
+            context.deadlines.set(self, context.settings.send_timeout)
 
     def close(self) -> None:
         """Close once everything written has gone out, or the client has not read it in time."""

@@ -8,6 +8,7 @@ chunked response).
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from lb.errors import ProtocolError
@@ -33,7 +34,8 @@ class _Head:
     """What depends on a response head's bytes alone.
 
     `line` and `forward` are its status line, as HTTP/1.1, and the field lines that go on. `wire` is both in one piece,
-    as nearly every client gets it: HTTP/1.1, kept alive.
+    as nearly every client gets it: HTTP/1.1, kept alive. It is empty where that would not do. `length` is of a body
+    that needs no tracking if it is all there, else -1.
     """
 
     status: int
@@ -42,6 +44,7 @@ class _Head:
     forward: bytes
     persistent: bool
     wire: bytes
+    length: int
 
 
 _heads: Memo[_Head] = Memo(entries=2048, octets=1 << 20, longest=4096)
@@ -94,10 +97,10 @@ class Reply:
         self.delimited = True
         self.head_octets = 0
 
-    def feed(self, data: bytes, date: bytes) -> bytes:
+    def feed(self, data: bytes, date: Callable[[], bytes]) -> bytes:
         """Take bytes of the instance and return bytes for the client, possibly none.
 
-        `date` is the Date for a response without one. Raises ProtocolError (502) for what is no legal response.
+        `date` gives the Date for a response without one. Raises ProtocolError (502) for what is no legal response.
         """
         if self.status:
             return self._content(data, 0)
@@ -109,6 +112,8 @@ class Reply:
             raw = data[:end]
             head = _heads.get(raw) or _parse(raw)
             if head.status >= 200 or head.status == 101:
+                if end + 4 + head.length == len(data) and self.keep_alive and self._minor and self._method != b"HEAD":
+                    return out + self._whole(head, data[end + 4 :], len(out))
                 out += self._begin(head, date)
                 self.head_octets += len(out)
                 if end + 4 < len(data):
@@ -146,7 +151,15 @@ class Reply:
             raise ProtocolError(502, f"more than {MAX_INTERIM} interim responses")
         return b"" if head.status == 100 or not self._minor else head.wire
 
-    def _begin(self, head: _Head, date: bytes) -> bytes:
+    def _whole(self, head: _Head, body: bytes, before: int) -> bytes:
+        """The common case in one step: the response came in one piece and goes on as it is, behind `before` octets."""
+        self.status = head.status
+        self.persistent = head.persistent
+        self.done = True
+        self.head_octets += before + len(head.wire)
+        return head.wire + body
+
+    def _begin(self, head: _Head, date: Callable[[], bytes]) -> bytes:
         """Take the final head: what it says of the body, and what the client gets for it."""
         self.persistent = head.persistent
         block = head.block
@@ -161,12 +174,12 @@ class Reply:
             self._body = ChunkedBody()
         else:
             return self._reframe(head, date, chunked=framing == "chunked")
-        if self.keep_alive and self._minor and block.has_date:
+        if self.keep_alive and self._minor and head.wire:
             return head.wire
         forward = head.forward if self._minor else head.forward.removesuffix(_CHUNKED)
         return self._compose(head, forward, date)
 
-    def _reframe(self, head: _Head, date: bytes, *, chunked: bool) -> bytes:
+    def _reframe(self, head: _Head, date: Callable[[], bytes], *, chunked: bool) -> bytes:
         """Give the body another framing: the client does not know the instance's, or could not keep alive with it."""
         forward = head.forward.removesuffix(_CHUNKED)
         if chunked:
@@ -182,9 +195,9 @@ class Reply:
             self.keep_alive = self.delimited = False
         return self._compose(head, forward, date)
 
-    def _compose(self, head: _Head, forward: bytes, date: bytes) -> bytes:
+    def _compose(self, head: _Head, forward: bytes, date: Callable[[], bytes]) -> bytes:
         if not head.block.has_date:
-            forward += b"Date: %b\r\n" % date
+            forward += b"Date: %b\r\n" % date()
         if not self.keep_alive:
             forward += b"Connection: close\r\n"
         elif not self._minor:
@@ -233,7 +246,9 @@ def _parse(raw: bytes) -> _Head:
         line = b"HTTP/1.1" + line[8:]
     forward = _unframed(block) if status < 200 or status == 204 else block.forward
     persistent = block.persistent is not False if minor else block.persistent is True
-    head = _Head(status, line, block, forward, persistent, line + CRLF + forward + CRLF)
+    wire = line + CRLF + forward + CRLF if block.has_date or status < 200 else b""
+    length = block.content_length if wire and response_framing(b"GET", status, block) == "length" else None
+    head = _Head(status, line, block, forward, persistent, wire, -1 if length is None else length)
     _heads.put(raw, head)
     return head
 

@@ -27,17 +27,19 @@ class Kind(IntEnum):
     REFERER = 1
     USER_AGENT = 2
     DATE = 3
-    # Of meaning in a request, where the proxy writes its own; passed on in a response.
+    # Of meaning in a request, where the proxy writes its own or leaves it out; passed on in a response.
     HOST = 4
     EXPECT = 5
     FORWARDED_FOR = 6
     FORWARDED = 7  # X-Forwarded-Proto and X-Forwarded-Host
+    # An application behind CGI cannot tell it from a name with hyphens (nginx: underscores_in_headers off).
+    UNDERSCORED = 8
     # About one connection or the framing on it (RFC 9110 section 7.6.1): they end here.
-    HOP = 8
-    CONNECTION = 9
-    UPGRADE = 10
-    CONTENT_LENGTH = 11
-    TRANSFER_ENCODING = 12
+    HOP = 9
+    CONNECTION = 10
+    UPGRADE = 11
+    CONTENT_LENGTH = 12
+    TRANSFER_ENCODING = 13
 
     __hash__ = int.__hash__  # many times faster than that of Enum, which is written in Python
 
@@ -84,7 +86,8 @@ def parse_line(line: bytes) -> Field:
         if match is None:
             raise ProtocolError(400, _why(line))
         name = match[1].lower()
-        field = Field(name, match[2].strip(b" \t"), _KINDS.get(name, Kind.PLAIN))
+        kind = _KINDS.get(name) or (Kind.UNDERSCORED if b"_" in name else Kind.PLAIN)
+        field = Field(name, match[2].strip(b" \t"), kind)
         _memo.put(line, field)
     return field
 

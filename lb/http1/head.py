@@ -144,7 +144,7 @@ def parse_response_block(block: bytes) -> ResponseBlock:
     parsed = _responses.get(block)
     if parsed is None:
         try:
-            parsed = _response_block(_Fields(_split(block), passing=Kind.FORWARDED))
+            parsed = _response_block(_Fields(_split(block), passing=Kind.UNDERSCORED))
         except ProtocolError as error:
             raise ProtocolError(502, error.reason) from None
         _responses.put(block, parsed)

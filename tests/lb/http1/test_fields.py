@@ -16,7 +16,7 @@ from lb.http1.fields import Kind, parse_line, tokens
         (b"A: b", b"a", b"b", Kind.PLAIN),
         (b"a:", b"a", b"", Kind.PLAIN),
         (b"a: \t ", b"a", b"", Kind.PLAIN),
-        (b"A!#$%&'*+-.^_`|~9: b\tc:d ", b"a!#$%&'*+-.^_`|~9", b"b\tc:d", Kind.PLAIN),
+        (b"A!#$%&'*+-.^_`|~9: b\tc:d ", b"a!#$%&'*+-.^_`|~9", b"b\tc:d", Kind.UNDERSCORED),
         (b"a: \xff", b"a", b"\xff", Kind.PLAIN),
         (b"HOST: b", b"host", b"b", Kind.HOST),
         (b"Content-Length: 1", b"content-length", b"1", Kind.CONTENT_LENGTH),

@@ -249,7 +249,7 @@ GOOD: dict[str, tuple[bytes, dict[str, Any]]] = {
         {"forwarded_for": b"1.2.3.4, ::1, 5.6.7.8", "forward": b""},
     ),
     "forwarding that the proxy tells itself": (
-        get(b"X-Forwarded-Proto: https", b"X-Forwarded-Host: b"),
+        get(b"X-Forwarded-Proto: https", b"X-Forwarded-Host: b", b"X_Forwarded_For: 1.2.3.4", b"A_B: c"),
         {"forward": b""},
     ),
     "what the access log wants": (

@@ -58,6 +58,7 @@ def test_bad_status_lines(line: bytes) -> None:
         ([b"Connection: keep-alive", b"Keep-Alive: timeout=5"], {"persistent": True, "forward": b""}),
         ([b"Connection: a", b"A: b", b"C: d"], {"persistent": None, "forward": b"C: d\r\n"}),
         ([b"Connection: upgrade", b"Upgrade: websocket"], {"upgrade": b"websocket", "forward": b""}),
+        ([b"A_B: c"], {"forward": b"A_B: c\r\n"}),
         ([b"date: now"], {"has_date": True, "forward": b"date: now\r\n"}),
         ([b"Set-Cookie: a", b"Set-Cookie: b"], {"forward": b"Set-Cookie: a\r\nSet-Cookie: b\r\n"}),
         # Of meaning in requests alone.

@@ -71,7 +71,7 @@ class Field(NamedTuple):
     kind: Kind
 
 
-_memo: Memo[Field] = Memo(entries=2048, octets=256 << 10, longest=512)
+seen_lines: Memo[Field] = Memo(entries=2048, octets=256 << 10, longest=512)
 
 
 def parse_line(line: bytes) -> Field:
@@ -80,7 +80,7 @@ def parse_line(line: bytes) -> Field:
     Raises ProtocolError (400) for anything outside RFC 9112: no colon, white space before it, obs-fold, bare CR, LF
     or NUL and other control characters.
     """
-    field = _memo.get(line)
+    field = seen_lines.get(line)
     if field is None:
         match = _LINE.fullmatch(line)
         if match is None:
@@ -88,7 +88,7 @@ def parse_line(line: bytes) -> Field:
         name = match[1].lower()
         kind = _KINDS.get(name) or (Kind.UNDERSCORED if b"_" in name else Kind.PLAIN)
         field = Field(name, match[2].strip(b" \t"), kind)
-        _memo.put(line, field)
+        seen_lines.put(line, field)
     return field
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lb.errors import ProtocolError
-from lb.http1.fields import Kind, parse_line, tokens
+from lb.http1.fields import Kind, parse_line, seen_lines, tokens
 from lb.http1.memo import Memo
 from lb.http1.target import parse_host
 
@@ -35,14 +35,14 @@ class Limits:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would triple what it costs to make one
 class RequestBlock:
-    """What a request's field lines say.
+    """What a request's field lines say; never changed, as it is remembered.
 
     `host` is for look-up (lower case, no port; empty when there was none), `authority` as the client wrote it.
     `forward` is the block as it goes on, Host and X-Forwarded-* left out. `persistent` is None when Connection
     says neither close nor keep-alive. `upgrade` is the protocol asked for, empty for none. `count` lines there were,
-    the `longest` of so many octets. `has_body` tells that a body follows (an announced length of 0 is none).
+    none of more than `longest` octets. `has_body` tells that a body follows (an announced length of 0 is none).
     """
 
     host: bytes
@@ -61,9 +61,9 @@ class RequestBlock:
     has_body: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ResponseBlock:
-    """What a response's field lines say; `forward` is the block as it goes on to the client."""
+    """What a response's field lines say; never changed, as it is remembered. `forward` is the block as it goes on to the client."""
 
     content_length: int | None
     chunked: bool
@@ -126,7 +126,9 @@ def parse_request_block(block: bytes, limits: Limits) -> RequestBlock:
     # Remembered blocks were within the limits of their time, which need not be these.
     if parsed is None or parsed.longest > limits.line or parsed.count > limits.count:
         lines = _split(block)
-        longest = max(map(len, lines), default=0)
+        longest = len(block)
+        if longest > limits.line:
+            longest = max(map(len, lines), default=0)
         if longest > limits.line:
             raise _line_too_long(limits)
         if len(lines) > limits.count:
@@ -185,11 +187,12 @@ class _Fields:
     def __init__(self, lines: list[bytes], passing: Kind) -> None:
         self.kept: list[bytes] = []
         self.seen: dict[Kind, list[bytes]] = {}
+        recent, keep = seen_lines.recent, self.kept.append
         for line in lines:
-            _, value, kind = parse_line(line)
+            _, value, kind = recent.get(line) or parse_line(line)
             if kind <= passing:
-                self.kept.append(line)
-            if kind is not Kind.PLAIN:
+                keep(line)
+            if kind:
                 self.seen.setdefault(kind, []).append(value)
         self.content_length = self._length()
         self.chunked = self._coding()

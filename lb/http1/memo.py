@@ -15,25 +15,26 @@ class Memo(Generic[V]):
     """Remembers values by their bytes, bounded in count and in key bytes.
 
     `entries` and `octets` bound each of the two generations; a key longer than `longest` is never kept, so that
-    a stranger cannot buy memory with large heads.
+    a stranger cannot buy memory with large heads. `recent` is the younger generation, always the same object: where
+    a call is too much, look there first.
     """
 
-    __slots__ = ("_entries", "_longest", "_octets", "_old", "_room", "_young")
+    __slots__ = ("_entries", "_longest", "_octets", "_old", "_room", "recent")
 
     def __init__(self, *, entries: int, octets: int, longest: int) -> None:
         self._entries = entries
         self._octets = octets
         self._longest = longest
-        self._young: dict[bytes, V] = {}
+        self.recent: dict[bytes, V] = {}
         self._old: dict[bytes, V] = {}
         self._room = octets
 
     def __len__(self) -> int:
-        return len(self._young) + len(self._old)
+        return len(self.recent) + len(self._old)
 
     def get(self, key: bytes) -> V | None:
         """Return what was kept for `key`, or None."""
-        value = self._young.get(key)
+        value = self.recent.get(key)
         if value is not None:
             return value
         value = self._old.pop(key, None)
@@ -46,9 +47,9 @@ class Memo(Generic[V]):
         size = len(key)
         if size > self._longest:
             return
-        if len(self._young) >= self._entries or size > self._room:
-            self._old = self._young
-            self._young = {}
+        if len(self.recent) >= self._entries or size > self._room:
+            self._old = dict(self.recent)
+            self.recent.clear()
             self._room = self._octets
-        self._young[key] = value
+        self.recent[key] = value
         self._room -= size

@@ -85,11 +85,22 @@ def _other_form(method: bytes, target: bytes) -> tuple[bytes, bytes]:
     return rest, authority
 
 
+_hosts: Memo[bytes] = Memo(entries=1024, octets=64 << 10, longest=256)
+
+
 def parse_host(value: bytes) -> bytes:
-    """Return the host of a Host field or authority: lower case, no port, no trailing dot.
+    """Return the host of a Host field or authority: lower case, no port, no trailing dot; hosts are remembered.
 
     Raises ProtocolError (400) when it is not `uri-host [ ":" port ]`.
     """
+    host = _hosts.get(value)
+    if host is None:
+        host = _parse_host(value)
+        _hosts.put(value, host)
+    return host
+
+
+def _parse_host(value: bytes) -> bytes:
     match = _HOST.fullmatch(value)
     if match is None:
         raise ProtocolError(400, "an illegal Host")

@@ -63,7 +63,8 @@ class RequestBlock:
 
 @dataclass(slots=True)
 class ResponseBlock:
-    """What a response's field lines say; never changed, as it is remembered. `forward` is the block as it goes on to the client."""
+    """What a response's field lines say; never changed, as it is remembered. `forward` is the block as it goes
+    on to the client."""
 
     content_length: int | None
     chunked: bool

@@ -26,20 +26,21 @@ class Kind(IntEnum):
     # Looked at, and passed on.
     REFERER = 1
     USER_AGENT = 2
-    DATE = 3
+    AUTHORIZATION = 3
+    DATE = 4
     # Of meaning in a request, where the proxy writes its own or leaves it out; passed on in a response.
-    HOST = 4
-    EXPECT = 5
-    FORWARDED_FOR = 6
-    FORWARDED = 7  # X-Forwarded-Proto and X-Forwarded-Host
+    HOST = 5
+    EXPECT = 6
+    FORWARDED_FOR = 7
+    FORWARDED = 8  # X-Forwarded-Proto and X-Forwarded-Host
     # An application behind CGI cannot tell it from a name with hyphens (nginx: underscores_in_headers off).
-    UNDERSCORED = 8
+    UNDERSCORED = 9
     # About one connection or the framing on it (RFC 9110 section 7.6.1): they end here.
-    HOP = 9
-    CONNECTION = 10
-    UPGRADE = 11
-    CONTENT_LENGTH = 12
-    TRANSFER_ENCODING = 13
+    HOP = 10
+    CONNECTION = 11
+    UPGRADE = 12
+    CONTENT_LENGTH = 13
+    TRANSFER_ENCODING = 14
 
     __hash__ = int.__hash__  # many times faster than that of Enum, which is written in Python
 
@@ -47,6 +48,7 @@ class Kind(IntEnum):
 _KINDS: dict[bytes, Kind] = {
     b"referer": Kind.REFERER,
     b"user-agent": Kind.USER_AGENT,
+    b"authorization": Kind.AUTHORIZATION,
     b"date": Kind.DATE,
     b"host": Kind.HOST,
     b"expect": Kind.EXPECT,

@@ -56,6 +56,7 @@ class RequestBlock:
     forwarded_for: bytes
     referer: bytes
     user_agent: bytes
+    authorization: bytes
     count: int
     longest: int
     has_body: bool
@@ -286,6 +287,7 @@ def _request_block(fields: _Fields, count: int, longest: int) -> RequestBlock:
         forwarded_for=b", ".join(value for value in fields.values(Kind.FORWARDED_FOR) if value),
         referer=fields.first(Kind.REFERER),
         user_agent=fields.first(Kind.USER_AGENT),
+        authorization=fields.first(Kind.AUTHORIZATION),
         count=count,
         longest=longest,
         has_body=fields.chunked or bool(fields.content_length),

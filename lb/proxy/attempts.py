@@ -36,13 +36,15 @@ class Attempting(User, Protocol):
 class Attempts:
     """Picks an endpoint, connects to it, and accounts for how that went.
 
-    At most one attempt is under way: `endpoint` is the lease held for it, None when there is none. The user is told to
-    each call rather than kept: the two would hold one another in memory until the garbage collector comes.
+    At most one attempt is under way: `endpoint` is the lease held for it, None when there is none. `count` is how many
+    there were, `tried` holds the endpoints that failed. The user is told to each call rather than kept: the two would
+    hold one another in memory until the garbage collector comes.
     """
 
     __slots__ = (
         "_client",
         "_dial",
+        "_failed",
         "_group",
         "_last",
         "_loop",
@@ -58,6 +60,7 @@ class Attempts:
         self._group: Group = target.group
         self._client = client
         self._dial: Dial | None = None
+        self._failed: Endpoint | None = None
         self._last: UpstreamError | None = None
         self.endpoint: Endpoint | None = None
         self.tried: set[Endpoint] | tuple[()] = ()
@@ -67,6 +70,11 @@ class Attempts:
     def dialing(self) -> bool:
         """Whether a connection is being made."""
         return self._dial is not None
+
+    @property
+    def last(self) -> Endpoint | None:
+        """The endpoint of the present attempt, else of the last that failed."""
+        return self.endpoint or self._failed
 
     @property
     def pool(self) -> IdlePool:
@@ -103,7 +111,7 @@ class Attempts:
         """The present attempt failed by the endpoint's fault."""
         self.cancel_dial()
         self._last = error
-        endpoint = self.endpoint
+        endpoint = self._failed = self.endpoint
         if endpoint is not None:
             self._report(endpoint, error)
             if not self.tried:

@@ -1,7 +1,9 @@
-"""A request as an instance gets it, and whether it may be sent a second time."""
+"""A request as an instance gets it: its head, its body, and whether it may be sent a second time."""
 
 from __future__ import annotations
 
+from lb.errors import ProtocolError
+from lb.http1.framing import Body, ChunkedBody, LengthBody
 from lb.http1.head import RequestBlock
 from lb.http1.target import RequestLine
 
@@ -9,6 +11,35 @@ KEEP_OCTETS = 64 << 10
 """How much of a request is kept; a longer one is not sent a second time."""
 
 _NOT_REPEATED = frozenset((b"POST", b"PATCH", b"LOCK"))
+
+
+class RequestBody:
+    """A body on its way: of a known length or chunked (None), followed to its end, held to a limit (octets; 0: none).
+
+    Raises ProtocolError: 413 for one over the limit, as soon as that is known, and 400 for one that is malformed.
+    """
+
+    __slots__ = ("_body", "_limit")
+
+    def __init__(self, length: int | None, limit: int) -> None:
+        self._body: Body = ChunkedBody() if length is None else LengthBody(length)
+        self._limit = limit
+        self._check(length or 0)
+
+    @property
+    def done(self) -> bool:
+        """Whether all of it was seen."""
+        return self._body.done
+
+    def take(self, data: bytes) -> int:
+        """Follow it through `data`, and return where it ends there."""
+        end = self._body.take(data)
+        self._check(self._body.octets)
+        return end
+
+    def _check(self, octets: int) -> None:
+        if self._limit and octets > self._limit:
+            raise ProtocolError(413, f"a body over {self._limit} octets")
 
 
 def is_repeatable(method: bytes) -> bool:

@@ -9,6 +9,7 @@ from lb.deadlines import NEVER, UNFILED
 from lb.errors import ProtocolError
 from lb.http1.head import CRLF, HEAD_END, RequestBlock, find_head_end, parse_request_block
 from lb.http1.target import RequestLine, parse_host, parse_request_line
+from lb.observe.accesslog import basic_user
 from lb.proxy import hold
 from lb.proxy.context import HttpContext
 from lb.proxy.http_exchange import HttpExchange
@@ -38,6 +39,7 @@ class HttpSession(asyncio.Protocol):
         "_scanned",
         "_serving",
         "_switched",
+        "_unsent",
         "context",
         "deadline",
         "filed",
@@ -67,6 +69,7 @@ class HttpSession(asyncio.Protocol):
         self._lingering = False
         self._linger_until = 0.0
         self._holds = 0
+        self._unsent = 0  # what the client did not take yet, when last looked at
 
     # What the transport tells
 
@@ -100,6 +103,7 @@ class HttpSession(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """See asyncio.Protocol: as for nginx, a client that closes its side has left (499 if it was waiting)."""
+        self.context.outbox.flush()  # what it has coming was said before
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -131,6 +135,7 @@ class HttpSession(asyncio.Protocol):
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
         self.writable = False
+        self._unsent = self.transport.get_write_buffer_size()
         if self._exchange is not None:
             self._exchange.client_paused()
 
@@ -148,11 +153,19 @@ class HttpSession(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.on_deadline()
         elif not self.writable or self._ending():
-            self.transport.abort()
+            if self.takes_some():
+                self.context.deadlines.set(self, self.context.settings.send_timeout)
+            else:
+                self.transport.abort()
         elif self._buffer:
             self.refuse(ProtocolError(408, "the request head did not come in time"), self._buffer)
         else:
             self.close()
+
+    def takes_some(self) -> bool:
+        """Whether some of what waits for the client, but not all, was taken since it was paused or this was asked."""
+        before, self._unsent = self._unsent, self.transport.get_write_buffer_size()
+        return 0 < self._unsent != before
 
     # Between requests
 
@@ -238,8 +251,16 @@ class HttpSession(asyncio.Protocol):
         reply = page(404, reason, date=context.date(), close=not keep_alive, minor=line.minor, head=head)
         context.stats.reject(404)
         if context.access_log is not None:
-            agent, referer, size = block.user_agent or None, block.referer or None, len(reply.body)
-            context.access_log.write(self.remote, line.raw, 404, size, referer, agent, host=block.authority)
+            context.access_log.write(
+                self.remote,
+                line.raw,
+                404,
+                len(reply.body),
+                block.referer or None,
+                block.user_agent or None,
+                host=block.authority,
+                user=basic_user(block.authorization),
+            )
         context.outbox.write(self.transport, reply.head + reply.body)
         if block.has_body:
             self.linger()

@@ -10,7 +10,10 @@ import asyncio
 
 
 class Outbox:
-    """What is to be written and closed, in order. For one loop; all who write to a transport must use it."""
+    """What is to be written and closed, in order.
+
+    For one loop. Who writes to a transport, half-closes or resets it by other means calls `flush` first.
+    """
 
     __slots__ = ("_loop", "_queue")
 

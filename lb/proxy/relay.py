@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from lb.deadlines import NEVER, UNFILED, Deadlines
-from lb.upstream.connection import UpstreamConnection
+from lb.upstream.connection import NOBODY, UpstreamConnection
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -37,6 +37,7 @@ class Relay(asyncio.Protocol):
         "_idle_timeout",
         "_open",
         "_traffic",
+        "_unsent",
         "_upstream_eof",
         "client",
         "deadline",
@@ -55,6 +56,7 @@ class Relay(asyncio.Protocol):
         self._client_eof = False
         self._upstream_eof = False
         self._early = b""
+        self._unsent = 0  # what neither side took yet, when last looked at
         self._open = 0  # connections that are not lost yet, once joined
         self.client: asyncio.Transport = cast(asyncio.Transport, None)
         self.upstream: UpstreamConnection | None = None
@@ -146,11 +148,16 @@ class Relay(asyncio.Protocol):
     # The end
 
     def on_deadline(self) -> None:
-        """See `Deadlines`: nothing moved for too long, or a closed side does not take what is left."""
+        """See `Deadlines`: nothing came for too long, or a closed side does not take what is left."""
+        assert self.upstream is not None
+        unsent = self.client.get_write_buffer_size() + self.upstream.transport.get_write_buffer_size()
+        if 0 < unsent != self._unsent:
+            self._unsent = unsent  # it is taken, if slowly: bytes do move
+            self._deadlines.set(self, self._idle_timeout)
+            return
         if not self.result:
             self._end("idle")
             return
-        assert self.upstream is not None
         reset(self.client)
         reset(self.upstream.transport)
 
@@ -167,6 +174,8 @@ class Relay(asyncio.Protocol):
         self._open -= 1
         self._end("aborted" if error is None else "reset")
         if not self._open:
+            assert self.upstream is not None
+            self.upstream.user = NOBODY  # else the two keep one another in memory
             self._deadlines.cancel(self)
             self._ended(self)
 

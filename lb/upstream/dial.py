@@ -20,7 +20,7 @@ class Dial:
     There is no timer in here: who dials has a deadline and calls `cancel`.
     """
 
-    __slots__ = ("_cancelled", "_done", "_failed", "_task", "_user")
+    __slots__ = ("_done", "_failed", "_task", "_user")
 
     def __init__(
         self,
@@ -34,27 +34,30 @@ class Dial:
         self._user = user
         self._done = done
         self._failed = failed
-        self._cancelled = False
-        self._task = loop.create_task(self._connect(loop, host, port), name=f"dial {host}:{port}")
+        self._task: asyncio.Task[None] | None = loop.create_task(
+            self._connect(loop, host, port), name=f"dial {host}:{port}"
+        )
 
     async def _connect(self, loop: asyncio.AbstractEventLoop, host: str, port: int) -> None:
         try:
             await loop.create_connection(lambda: UpstreamConnection(self._made), host, port)
         except (OSError, ValueError) as error:  # ValueError: a host name that cannot be looked up
-            if not self._cancelled:
+            if self._task is not None:
                 self._failed(connect_error(error))
 
     def _made(self, connection: UpstreamConnection) -> None:
-        if self._cancelled:
+        if self._task is None:
             connection.abort()
+            del connection.transport  # uvloop may not tell of its end, and then they would keep one another
         else:
             connection.user = self._user
             self._done(connection)
 
     def cancel(self) -> None:
         """Give up; neither callback will be called."""
-        self._cancelled = True
-        self._task.cancel()
+        task, self._task = self._task, None  # let go of: a cancelled task keeps its frames, and they keep this dial
+        if task is not None:
+            task.cancel()
 
 
 def connect_error(error: OSError | ValueError) -> UpstreamError:

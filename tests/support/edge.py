@@ -183,6 +183,14 @@ class Edge:
         """The counters of the HTTP listener."""
         return self.stats.listener(f"http {self.plane.http_addresses[0]}")
 
+    def send_little(self, port: int | None = None) -> None:
+        """Let the kernel take next to nothing for clients that connect from now on and do not read."""
+        assert self.plane._http is not None
+        assert self.plane._tcp is not None
+        sock = self.plane._tcp._ports[port].sock if port else self.plane._http._servers[0].sockets[0]
+        assert sock is not None
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+
     @property
     def idle(self) -> int:
         """Connections kept alive to instances."""

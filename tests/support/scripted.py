@@ -42,6 +42,14 @@ class Stream:
         """Read what there is, at least one octet; nothing at the end."""
         return self._note(await self.reader.read(1 << 16))
 
+    async def slowly(self, count: int, pause: float = 0.02) -> bytes:
+        """Read so many octets, a few at a time."""
+        data = b""
+        while len(data) < count:
+            data += await self.exactly(min(4096, count - len(data)))
+            await asyncio.sleep(pause)
+        return data
+
     async def rest(self) -> bytes:
         """Read to the end. Raises ConnectionError for a reset."""
         data = bytearray()

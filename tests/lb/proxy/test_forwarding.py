@@ -193,6 +193,7 @@ async def test_expectation_is_met_by_the_proxy_and_not_sent_on() -> None:
         assert (await client.ask(b"abc")).body == b"ok"
         assert field(instance.requests[0], b"expect") is None
         assert instance.requests[0].endswith(b"\r\n\r\nabc")
+        assert edge_.http_stats().sent == 2
 
 
 @scenario

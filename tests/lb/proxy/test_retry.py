@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 
 import pytest
 
+from lb.observe.accesslog import AccessLog
 from lb.proxy.http_request import KEEP_OCTETS
+from lb.settings import AccessLogSettings
 from tests.support.edge import Service, chunked, edge, eventually, get, put, reply, scenario, web
 from tests.support.scripted import (
     OK,
@@ -61,6 +65,21 @@ async def test_refused_connection_is_retried_for_any_method() -> None:
             assert (await edge_.ask(put(b"abc", method=method))).body == b"ok"
         assert edge_.http_stats().attempts["ok"] == 3
         assert edge_.http_stats().attempts["connect_refused"] >= 1
+
+
+@scenario
+async def test_access_log_names_the_endpoint_that_was_asked_last(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    async with web(closing_asked, replying(OK)) as (edge_, [bad, good]):
+        assert edge_.plane._http is not None
+        log = AccessLog(AccessLogSettings(str(path), "json"))
+        edge_.plane._http._contexts[0].access_log = log
+        await edge_.ask(put(b"abc", method="POST"))
+        await edge_.ask(get())
+        log.close()
+        first, second = map(json.loads, path.read_text().splitlines())
+    assert (first["status"], first["endpoint"]) == (502, f"127.0.0.1:{bad.port}")
+    assert (second["status"], second["endpoint"]) == (200, f"127.0.0.1:{good.port}")
 
 
 @scenario

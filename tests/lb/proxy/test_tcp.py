@@ -78,6 +78,20 @@ async def test_what_an_instance_says_after_the_client_has_said_all_arrives() -> 
 
 
 @scenario
+async def test_client_that_reads_slowly_is_not_taken_for_idle() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.send(b"x" * 200_000)
+        await connection.rest()
+
+    port = free_port()
+    async with edge(tcp(port, Instance(script)), tcp={"idle_timeout": 0.2}) as edge_:
+        edge_.send_little(port)
+        client = await edge_.client(port, buffer=4096)
+        assert await client.slowly(200_000) == b"x" * 200_000
+        await _results(edge_, port, idle=1)
+
+
+@scenario
 async def test_client_may_go_on_after_the_instance_has_said_all() -> None:
     heard = b""
 

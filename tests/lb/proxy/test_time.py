@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.support.edge import eventually, get, put, reply, scenario, web
-from tests.support.scripted import OK, Connection, hanging
+from tests.support.scripted import OK, Connection, hanging, replying
 
 SOON = 0.2
 
@@ -142,6 +142,18 @@ async def test_client_that_does_not_read_is_cut_in_time() -> None:
         await eventually(lambda: instance.open == 0, "the instance is hung up on")
         assert len(await client.left()) < 50_000_000
         assert edge_.http_stats().codes == {200: 1}
+
+
+@pytest.mark.parametrize("fields", [(), ("Connection: close",)], ids=["kept alive", "closed behind it"])
+@scenario
+async def test_client_that_reads_slowly_gets_all_of_its_reply(fields: tuple[str, ...]) -> None:
+    body = b"x" * 200_000
+    async with web(replying(reply(body)), http={"send_timeout": SOON, "keepalive_timeout": SOON}) as (edge_, _):
+        edge_.send_little()
+        client = await edge_.client(buffer=4096)
+        await client.send(get("/", *fields))
+        await client.until(b"\r\n\r\n")
+        assert await client.slowly(len(body)) == body
 
 
 @scenario

@@ -151,6 +151,29 @@ async def test_instance_is_not_read_faster_than_the_client_reads() -> None:
 
 
 @scenario
+async def test_instance_is_not_read_ahead_of_a_client_that_did_not_read_before_the_switch() -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nX-Filler: " + b"x" * 8000 + b"\r\n\r\n"
+    count, written = 32_000_000, 0
+
+    async def script(connection: Connection) -> None:
+        nonlocal written
+        await connection.until(b"\r\n\r\n")
+        await connection.send(early * 15 + SWITCH + b"\r\n")
+        while written < count:
+            await connection.send(b"x" * 100_000)
+            written += 100_000
+
+    async with web(script) as (edge_, _):
+        edge_.send_little()
+        client = await edge_.client(buffer=4096)
+        await client.send(ASK)
+        await asyncio.sleep(0.3)
+        assert 0 < written < count
+        client.eof()
+        assert (await client.rest()).endswith(b"\r\n\r\n" + b"x" * count)
+
+
+@scenario
 async def test_real_websocket_client_and_server() -> None:
     async def handler(connection: ServerConnection) -> None:
         async for message in connection:

@@ -56,13 +56,16 @@ class Answer:
 
 
 class Token:
-    """The ACL token: as given, else from its file, which is read again when an agent refuses the token."""
+    """The ACL token: from its file, which is read again when an agent refuses the token, else as given.
 
-    def __init__(self, settings: ConsulSettings) -> None:
+    That the file comes first is Consul's own way. Whatever is found in it is told to `hide`, once.
+    """
+
+    def __init__(self, settings: ConsulSettings, hide: Callable[[str], None] = lambda _: None) -> None:
         self._file = settings.token_file
         self._value = settings.token
-        if not self._value:
-            self.reload()
+        self._hide = hide
+        self.reload()
 
     @property
     def headers(self) -> dict[str, str]:
@@ -78,9 +81,14 @@ class Token:
         except (OSError, UnicodeDecodeError) as error:
             log.warning("token file %s: %s", self._file, error)
             return False
-        changed = value != self._value
+        if not value.isprintable():
+            log.warning("token file %s: more than one line, or not text", self._file)
+            return False
+        if not value or value == self._value:
+            return False
+        self._hide(value)
         self._value = value
-        return changed
+        return True
 
 
 class Agent:
@@ -229,6 +237,12 @@ async def _read(stream: aiohttp.StreamReader, limit: int) -> bytes:
     return b"".join(chunks)
 
 
+def check_tls(settings: ConsulSettings) -> None:
+    """Raise `SettingsError` if an agent is to be asked over TLS with files that cannot be used."""
+    if any(url.startswith("https:") for url in settings.agents):
+        _tls_context(settings)
+
+
 def _tls_context(settings: ConsulSettings) -> ssl.SSLContext:
     """Return the TLS context for the agent; raise `SettingsError` for files that cannot be used."""
     if settings.client_key is not None and settings.client_cert is None:
@@ -238,10 +252,15 @@ def _tls_context(settings: ConsulSettings) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=file)
         if settings.client_cert is not None:
             file = settings.client_cert
-            context.load_cert_chain(settings.client_cert, settings.client_key)
+            # Without a password here, an encrypted key would have OpenSSL ask at the terminal.
+            context.load_cert_chain(settings.client_cert, settings.client_key, password=_no_password)
     except OSError as error:  # ssl.SSLError is one
         raise SettingsError(str(file), f"cannot be used for TLS to Consul: {error}") from error
     if not settings.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _no_password() -> str:
+    raise OSError("the client key is encrypted")

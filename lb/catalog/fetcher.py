@@ -21,9 +21,14 @@ from lb.errors import AgentRefused, AgentUnreachable, BadAnswer, CatalogError
 log = logging.getLogger(__name__)
 
 
+def fits_a_path(name: str) -> bool:
+    """Tell whether a service or node of this name can be asked for: of a path, dots and empty parts are resolved."""
+    return not any(part in ("", ".", "..") for part in name.split("/"))
+
+
 def service_path(name: str) -> str:
     """Return the path under which Consul tells the instances of a service; raise `BadAnswer` if none leads there."""
-    if any(part in ("", ".", "..") for part in name.split("/")):
+    if not fits_a_path(name):
         raise BadAnswer("a service of this name cannot be asked for")
     return f"/v1/health/service/{name}"
 

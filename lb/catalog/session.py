@@ -9,8 +9,8 @@ services::
 
 The first does not say which instance it woke for, unless a name or a tag changed with it. So each wake of
 it starts a sweep over what is not followed: one read per node and a comparison by ModifyIndex, or of every
-service where those are fewer. The services that changed last have long polls of their own (`followers`),
-and learn of a change at once.
+service where those are fewer or a node has a name that cannot be asked for. The services that changed last
+have long polls of their own (`followers`), and learn of a change at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from lb.catalog import changes, decode
 from lb.catalog.client import Agent, Answer
 from lb.catalog.decode import CheckKey, FailingCheck, InstanceKey
-from lb.catalog.fetcher import Fetcher
+from lb.catalog.fetcher import Fetcher, fits_a_path
 from lb.catalog.followers import Followers
 from lb.catalog.guard import EmptyGuard
 from lb.catalog.ledger import Ledger
@@ -253,7 +253,7 @@ class Session:
             return
         self._status.sweeps += 1
         nodes = tuple(self._ledger.nodes)
-        if len(nodes) >= len(others):
+        if len(nodes) >= len(others) or not all(map(fits_a_path, nodes)):
             self._want(others)
             return
         seen: dict[str, dict[InstanceKey, int]] = {}

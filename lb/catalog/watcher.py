@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
-from lb.catalog.client import Agent, Token
+from lb.catalog.client import Agent, Token, check_tls
 from lb.catalog.guard import EmptyGuard
 from lb.catalog.ledger import Ledger
 from lb.catalog.pace import Backoff
 from lb.catalog.publisher import Publisher
-from lb.catalog.session import Session, first_error
+from lb.catalog.session import Budget, Session, first_error
 from lb.catalog.status import WatchStatus
 from lb.catalog.store import Store
-from lb.errors import CatalogError, SettingsError
+from lb.errors import AgentUnreachable, CatalogError, SettingsError
 from lb.settings import ConsulSettings
 
 log = logging.getLogger(__name__)
@@ -36,13 +38,17 @@ class Watcher:
     The agents are tried in order, the next one on an error, all of them again after a growing delay; from a
     later one the watch goes back to an earlier one that answers and knows a leader. An agent in use that
     has lost its leader is left for one that has one. Whatever happens, the last good catalog stays
-    published.
+    published. Each token read from a file is told to `hide`.
+
+    Raises `SettingsError` for TLS files that cannot be used, and for too few connections.
     """
 
-    def __init__(self, settings: ConsulSettings, store: Store) -> None:
+    def __init__(self, settings: ConsulSettings, store: Store, hide: Callable[[str], None] = lambda _: None) -> None:
+        check_tls(settings)
+        Budget.of(settings.max_connections)
         self.status = WatchStatus(agent=settings.agents[0])
         self._settings = settings
-        self._token = Token(settings)
+        self._token = Token(settings, hide)
         self._ledger = Ledger(store.snapshot)
         self._guard = EmptyGuard(settings.empty_guard)
         self._publisher = Publisher(self._ledger, store, self.status)
@@ -52,7 +58,7 @@ class Watcher:
         self._scout_backoff = Backoff(_SCOUT_INTERVAL, _SCOUT_CAP)
 
     async def run(self) -> None:
-        """Follow the catalog until cancelled. Raises `SettingsError` for TLS files that cannot be used."""
+        """Follow the catalog until cancelled."""
         try:
             while True:
                 await self._follow_agent()
@@ -64,23 +70,35 @@ class Watcher:
 
     async def _follow_agent(self) -> None:
         """Run one session to its end and choose the agent of the next one."""
-        agent = Agent(self._settings.agents[self._position], self._settings, self._token)
-        self.status.agent = agent.url
+        url = self.status.agent = self._settings.agents[self._position]
         try:
-            await self._run_session(agent)
+            async with self._asking(self._position) as agent:
+                await self._run_session(agent)
         except _BetterAgent as better:
-            log.info("leaving Consul agent %s: %s", agent.url, better)
+            log.info("leaving Consul agent %s: %s", url, better)
             self._move_to(better.position)
         except CatalogError as error:
-            self._note_failure(agent.url, error)
-        except SettingsError:
-            raise
+            self._note_failure(url, error)
         except Exception as error:
-            log.exception("following Consul agent %s failed", agent.url)
-            self._note_failure(agent.url, error)
+            log.exception("following Consul agent %s failed", url)
+            self._note_failure(url, error)
         finally:
             self.status.connected = False
             self.status.followed = 0
+
+    @asynccontextmanager
+    async def _asking(self, position: int) -> AsyncIterator[Agent]:
+        """Give the agent at a position, to be asked for the length of a `with` block.
+
+        TLS files that became unusable since the start, half written ones say, are a failure like any other.
+        """
+        try:
+            agent = Agent(self._settings.agents[position], self._settings, self._token)
+        except SettingsError as error:
+            raise AgentUnreachable(str(error)) from error
+        try:
+            yield agent
+        finally:
             await agent.close()
 
     async def _run_session(self, agent: Agent) -> None:
@@ -134,10 +152,8 @@ class Watcher:
 
     async def _has_leader(self, position: int) -> bool:
         """Tell whether an agent works; asked on a connection that is closed again."""
-        agent = Agent(self._settings.agents[position], self._settings, self._token)
         try:
-            return await agent.has_leader()
+            async with self._asking(position) as agent:
+                return await agent.has_leader()
         except CatalogError:
             return False
-        finally:
-            await agent.close()

@@ -210,6 +210,23 @@ def test_changes_of_services_that_are_not_followed_are_found(consul: Consul) -> 
     run(test())
 
 
+@pytest.mark.parametrize("node", ["..", "a//b", "a/b", "q?x#y%z 1"])
+def test_a_node_may_have_any_name(consul: Consul, node: str) -> None:
+    """Its name is part of a path when a sweep asks for it, and some names cannot be."""
+
+    async def test() -> None:
+        services = [{"Service": f"s{n}", "ID": f"s{n}-a", "Port": 1000 + n} for n in range(12)]
+        consul.register_external(node, "10.1.2.3", services)
+        async with watching(consul.url, max_connections=6) as watch:
+            for n in range(3, 6):
+                more = {"Service": f"s{n}", "ID": f"s{n}-b", "Port": 5000 + n}
+                await do(consul.register_external, node, "10.1.2.3", [more])
+                await watch.until(partial(serves, name=f"s{n}", expected=[1000 + n, 5000 + n]))
+            assert not watch.status.errors
+
+    run(test())
+
+
 def test_a_bad_instance_is_named_and_the_others_are_used(consul: Consul, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         consul.register("web", 1001)

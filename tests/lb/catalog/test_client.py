@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import pytest
 from aiohttp import web
 
 from lb.catalog import client
-from lb.catalog.client import Agent, Token
+from lb.catalog.client import Agent, Token, check_tls
 from lb.errors import AgentRefused, AgentUnreachable, BadAnswer, SettingsError
 from lb.settings import ConsulSettings
+from tests.support.consul import require
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -184,6 +186,32 @@ def test_the_token_file_is_read_again_when_the_token_is_refused(tmp_path: Path) 
     asking(handler, test, ConsulSettings(token_file=file))
 
 
+def test_the_token_file_comes_before_the_token_and_is_hidden_from_logs(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    hidden: list[str] = []
+    file.write_text("first\n")
+    token = Token(ConsulSettings(token="given", token_file=file), hidden.append)
+    assert token.headers == {"X-Consul-Token": "first"}
+    assert not token.reload()
+    file.write_text("second")
+    assert token.reload()
+    assert hidden == ["first", "second"]
+    file.write_text("")
+    assert not token.reload()
+    assert token.headers == {"X-Consul-Token": "second"}
+
+
+def test_a_token_file_of_several_lines_is_named_but_not_repeated(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("secret\nother\n")
+    with caplog.at_level(logging.WARNING):
+        assert Token(ConsulSettings(token="given", token_file=file)).headers == {"X-Consul-Token": "given"}
+    assert str(file) in caplog.text
+    assert "secret" not in caplog.text
+
+
 def test_a_token_file_that_is_missing_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert Token(ConsulSettings(token_file=tmp_path / "none")).headers == {}
@@ -201,3 +229,12 @@ def test_tls_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     asyncio.run(test(ConsulSettings(ca_cert=bad), r"ca\.pem: cannot be used for TLS"))
     asyncio.run(test(ConsulSettings(client_cert=tmp_path / "none"), "none: cannot be used for TLS"))
     asyncio.run(test(ConsulSettings(client_key=bad), "a client key needs a client certificate"))
+
+
+def test_an_encrypted_client_key_is_refused_rather_than_asked_about(tmp_path: Path) -> None:
+    openssl = require("openssl", "this test needs an encrypted key")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    made = f"req -x509 -newkey rsa:2048 -keyout {key} -out {cert} -subj /CN=edge -passout pass:secret"
+    subprocess.run([openssl, *made.split()], check=True, capture_output=True)
+    with pytest.raises(SettingsError, match="the client key is encrypted"):
+        check_tls(ConsulSettings(agents=("https://127.0.0.1:8501",), client_cert=cert, client_key=key))

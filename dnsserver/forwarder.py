@@ -88,6 +88,12 @@ class Forwarder:
         task = loop.create_task(self._run(key, query), name=f"dns-forward {name_to_text(query.qname)}")
         self._exchanges[key] = _Exchange(task, [deliver])
 
+    async def drain(self, grace: float) -> None:
+        """Wait for up to `grace` seconds until the questions in flight are answered."""
+        tasks = [exchange.task for exchange in self._exchanges.values()]
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace)
+
     async def close(self) -> None:
         """End all exchanges; those who wait get None."""
         tasks = [exchange.task for exchange in self._exchanges.values()]

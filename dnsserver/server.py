@@ -89,18 +89,24 @@ class DnsServer:
         if self._responder is not None:
             self._responder.apply(self._zone)
 
-    async def stop(self) -> None:
-        """Close all sockets and connections, and give up on questions to recursors."""
+    async def stop(self, grace: float = 0.0) -> None:
+        """Take no more questions, give recursors `grace` seconds for those under way, then close everything.
+
+        What recursors have not answered by then is SERVFAIL, so that a client asks its next server at once.
+        """
         loop = asyncio.get_running_loop()
         if self._tick is not None:
             self._tick.cancel()
         for port in self._ports:
             port.stop(loop)
-        self._ports.clear()
         for server in self._servers:
             server.close()
         if self._forwarder is not None:
+            await self._forwarder.drain(grace)
             await self._forwarder.close()
+        for port in self._ports:
+            port.close()
+        self._ports.clear()
         if self._connections is not None:
             self._connections.abort()
         for server in self._servers:

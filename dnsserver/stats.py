@@ -60,6 +60,11 @@ class DnsStats:
         self.tcp_accepted = 0
         self.gauges: Callable[[], Gauges] = Gauges
 
+    @property
+    def replies(self) -> int:
+        """All replies since the start."""
+        return self.built.total() + self.cached.total() + self.gauges().cached.total()
+
     def fault(self, log: Logger, error: Exception) -> None:
         """Count a bug by the type of its exception, and log the first of each type with its traceback."""
         name = type(error).__name__

@@ -68,8 +68,11 @@ class UdpPort:
         loop.add_reader(self._sock.fileno(), self._on_readable)
 
     def stop(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Stop reading and close the socket."""
+        """Stop reading; what is still to be answered can be."""
         loop.remove_reader(self._sock.fileno())
+
+    def close(self) -> None:
+        """Close the socket."""
         self._sock.close()
 
     def _on_readable(self) -> None:

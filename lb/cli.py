@@ -12,19 +12,19 @@ from typing import Any
 
 import uvloop
 
-from lb import values
 from lb.demo import command as demo
 from lb.errors import EdgeError, SettingsError
-from lb.flags import add_flags, read_settings
+from lb.flags import add_flags, read_admin, read_settings
 from lb.node import Node
 from lb.observe import log
 from lb.observe.tables import fetch, routes_text, status_text
-from lb.settings import Address, Settings
+from lb.settings import Settings
 from lb.version import VERSION
 
 _ENVIRONMENT = (
     "Every flag has a twin in the environment, CONSUL_EDGE_<FLAG>; Consul's own variables (CONSUL_HTTP_ADDR, "
-    "CONSUL_HTTP_TOKEN, CONSUL_CACERT, CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY, CONSUL_HTTP_SSL_VERIFY) are read, too."
+    "CONSUL_HTTP_TOKEN, CONSUL_HTTP_TOKEN_FILE, CONSUL_HTTP_SSL, CONSUL_HTTP_SSL_VERIFY, CONSUL_CACERT, "
+    "CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY) are read, too."
 )
 
 
@@ -50,7 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"consul-edge {VERSION}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, text in (("run", "HTTP, TCP and DNS on one node"), ("lb", "HTTP and TCP alone"), ("dns", "DNS alone")):
-        command = commands.add_parser(name, help=text, description=f"{text.capitalize()}.", epilog=_ENVIRONMENT)
+        description = f"{text.capitalize()}."
+        # No abbreviations: one that works today would break with the next flag.
+        command = commands.add_parser(name, help=text, description=description, epilog=_ENVIRONMENT, allow_abbrev=False)
         add_flags(command)
         command.set_defaults(action=_run, part=name)
     command = commands.add_parser("demo", help="everything on loopback, with a catalog and sample services of its own")
@@ -66,21 +68,23 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace) -> int:
     settings = _part(read_settings(args), args.part)
-    log.setup(settings.log, [settings.consul.token])
-    return _loop(_serve(settings))
+    secrets = log.setup(settings.log, [settings.consul.token])
+    return _loop(_serve(settings, secrets))
 
 
 def _part(settings: Settings, part: str) -> Settings:
-    """Leave out the planes that were not asked for."""
+    """Leave out the planes that were not asked for. Raises SettingsError if none is left."""
     if part == "lb":
-        return replace(settings, dns=None)
-    if part == "dns":
-        return replace(settings, http=None, tcp=None)
+        settings = replace(settings, dns=None)
+    elif part == "dns":
+        settings = replace(settings, http=None, tcp=None)
+    if settings.http is None and settings.tcp is None and settings.dns is None:
+        raise SettingsError(part, "everything that it would run is turned off")
     return settings
 
 
-async def _serve(settings: Settings) -> int:
-    await Node(settings).run()
+async def _serve(settings: Settings, secrets: log.Secrets) -> int:
+    await Node(settings, hide=secrets.add).run()
     return 0
 
 
@@ -94,23 +98,15 @@ def _loop(main: Coroutine[Any, Any, int]) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    admin = _admin_address(args.admin)
+    admin = read_admin(args)
+    if admin is None:
+        raise EdgeError("the admin server is off: there is nobody to ask (--admin names an address)")
     data = fetch(admin, f"/api/{args.what}")
     if args.json:
         print(json.dumps(data, indent=2))
     else:
         print(status_text(data) if args.what == "status" else routes_text(data), end="")
     return 0
-
-
-def _admin_address(text: str | None) -> Address:
-    if text is None:
-        default = read_settings(argparse.Namespace()).admin.listen
-        return default or Address("127.0.0.1", 9900)
-    try:
-        return values.address(text)
-    except ValueError as error:
-        raise SettingsError("--admin", str(error)) from None
 
 
 if __name__ == "__main__":

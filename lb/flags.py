@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,11 +49,12 @@ def _or_off(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return lambda text: None if text == "off" else parse(text)
 
 
-def _existing_file(text: str) -> Path:
-    path = Path(text)
-    if not path.is_file():
+def _readable_file(text: str) -> Path:
+    if not os.path.isfile(text):
         raise ValueError(f"{text} is not a file")
-    return path
+    if not os.access(text, os.R_OK):
+        raise ValueError(f"{text} cannot be read")
+    return Path(text)
 
 
 def _writable_directory(text: str) -> Path:
@@ -110,8 +111,8 @@ FLAGS: tuple[Flag, ...] = (
         True,
         "CONSUL_HTTP_ADDR",
     ),
-    Flag("token", "TOKEN", str, "ACL token; better given in a file or the environment", consul="CONSUL_HTTP_TOKEN"),
-    Flag("token-file", "PATH", _existing_file, "file that holds the ACL token", consul="CONSUL_HTTP_TOKEN_FILE"),
+    Flag("token", "TOKEN", values.token, "ACL token; better in a file or the environment", consul="CONSUL_HTTP_TOKEN"),
+    Flag("token-file", "PATH", _readable_file, "file that holds the ACL token", consul="CONSUL_HTTP_TOKEN_FILE"),
     Flag(
         "empty-guard",
         "TIME",
@@ -168,11 +169,9 @@ FLAGS: tuple[Flag, ...] = (
 )
 
 
-def add_flags(parser: argparse.ArgumentParser, leave_out: frozenset[str] = frozenset()) -> None:
+def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add every flag to a parser."""
     for flag in FLAGS:
-        if flag.name in leave_out:
-            continue
         action = "append" if flag.repeat else "store"
         parser.add_argument(f"--{flag.name}", metavar=flag.metavar, action=action, help=flag.help)
 
@@ -184,11 +183,11 @@ class _Reader:
         self._given = vars(given)
         self._environ = environ
 
-    def read(self) -> dict[str, Any]:
+    def read(self, flags: Iterable[Flag] = FLAGS) -> dict[str, Any]:
         """Everything that was set, parsed, by flag name. Raises SettingsError."""
         found = {}
-        for flag in FLAGS:
-            source, texts = self._texts(flag)
+        for flag in flags:
+            source, texts = self.texts(flag)
             if not texts:
                 continue
             try:
@@ -205,8 +204,8 @@ class _Reader:
                 found[flag.name] = tuple(dict.fromkeys(parsed))
         return found
 
-    def _texts(self, flag: Flag) -> tuple[str, list[str]]:
-        """Where a flag was set, and to what."""
+    def texts(self, flag: Flag) -> tuple[str, list[str]]:
+        """Where a flag was set, and to what; two empty values if it was not."""
         given = self._given.get(flag.dest)
         if given is not None:
             return f"--{flag.name}", given if flag.repeat else [given]
@@ -218,6 +217,11 @@ class _Reader:
                 return variable, [part.strip() for part in text.split(",") if part.strip()]
         return "", []
 
+    def rank(self, flag: Flag) -> int:
+        """How far from the command line a flag was set: 0, 1 for its twin, 2 for Consul's own variable."""
+        source, _ = self.texts(flag)
+        return (f"--{flag.name}", flag.variable, flag.consul).index(source)
+
 
 def read_settings(given: argparse.Namespace, environ: Mapping[str, str] | None = None) -> Settings:
     """Build the settings from parsed arguments and the environment.
@@ -225,7 +229,9 @@ def read_settings(given: argparse.Namespace, environ: Mapping[str, str] | None =
     Raises SettingsError, naming the flag or variable and the reason.
     """
     environ = os.environ if environ is None else environ
-    found = _Reader(given, environ).read()
+    reader = _Reader(given, environ)
+    found = reader.read()
+    _settle_token(reader, found)
     dc = found.get("dc", "")
     http = _section(HttpSettings, found, _HTTP)
     tcp = _section(TcpSettings, found, {"tcp": "host", "tcp-idle-timeout": "idle_timeout"})
@@ -246,6 +252,27 @@ def read_settings(given: argparse.Namespace, environ: Mapping[str, str] | None =
         reason = f"{http.max_header_line} octets in a line are more than --max-header allows ({http.max_header})"
         raise SettingsError("--max-header-line", reason)
     return settings
+
+
+def read_admin(given: argparse.Namespace, environ: Mapping[str, str] | None = None) -> Address | None:
+    """Read the address of the admin server alone, None where it is off: what asks a node needs no other setting.
+
+    Raises SettingsError.
+    """
+    found = _Reader(given, os.environ if environ is None else environ).read(f for f in FLAGS if f.name == "admin")
+    address: Address | None = found.get("admin", AdminSettings().listen)
+    return address
+
+
+def _settle_token(reader: _Reader, found: dict[str, Any]) -> None:
+    """Of token and token file, drop the one that the other beats by where it was set.
+
+    Where neither does, both stay, and the file comes first, as in Consul's own tools.
+    """
+    if "token" in found and "token-file" in found:
+        rank = {flag.name: reader.rank(flag) for flag in FLAGS if flag.name in ("token", "token-file")}
+        if rank["token"] != rank["token-file"]:
+            del found[max(rank, key=rank.__getitem__)]
 
 
 _HTTP = {
@@ -277,29 +304,36 @@ def _section(kind: Callable[..., Any], found: Mapping[str, Any], names: Mapping[
 
 
 def _consul(found: Mapping[str, Any], environ: Mapping[str, str]) -> ConsulSettings:
-    verify = environ.get("CONSUL_HTTP_SSL_VERIFY", "").strip()
-    try:
-        verified = values.boolean(verify) if verify else True
-    except ValueError as error:
-        raise SettingsError("CONSUL_HTTP_SSL_VERIFY", str(error)) from None
+    agents: tuple[str, ...] = found.get("consul", ConsulSettings().agents)
+    if _switch(environ, "CONSUL_HTTP_SSL", default=False):
+        # As in Consul's own tools: who asked for TLS is never taken back to plain HTTP by a scheme.
+        agents = tuple(dict.fromkeys(f"https://{url.partition('://')[2]}" for url in agents))
     return ConsulSettings(
-        agents=found.get("consul", ConsulSettings().agents),
+        agents=agents,
         token=found.get("token", ""),
         token_file=found.get("token-file"),
         ca_cert=_file(environ, "CONSUL_CACERT"),
         client_cert=_file(environ, "CONSUL_CLIENT_CERT"),
         client_key=_file(environ, "CONSUL_CLIENT_KEY"),
-        verify=verified,
+        verify=_switch(environ, "CONSUL_HTTP_SSL_VERIFY", default=True),
         datacenter=found.get("dc", ""),
         empty_guard=found.get("empty-guard", ConsulSettings().empty_guard),
         state_dir=_state_dir(found),
     )
 
 
+def _switch(environ: Mapping[str, str], variable: str, *, default: bool) -> bool:
+    text = environ.get(variable, "").strip()
+    try:
+        return values.boolean(text) if text else default
+    except ValueError as error:
+        raise SettingsError(variable, str(error)) from None
+
+
 def _file(environ: Mapping[str, str], variable: str) -> Path | None:
     text = environ.get(variable, "").strip()
     try:
-        return _existing_file(text) if text else None
+        return _readable_file(text) if text else None
     except ValueError as error:
         raise SettingsError(variable, str(error)) from None
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from dnsserver.metrics import DnsCollector
@@ -24,6 +24,7 @@ from lb.observe.views import (
     CatalogView,
     EndpointView,
     catalog_view,
+    dns_json,
     endpoint_views,
     route_json,
     services_json,
@@ -40,9 +41,10 @@ class Node:
     """Everything that one `consul-edge` process runs.
 
     `start` and `stop` are called once each, in a running loop; `run` does both around a wait for SIGTERM or SIGINT.
+    Each token read from a file is told to `hide`. Raises SettingsError for files that cannot be used.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, hide: Callable[[str], None] = lambda _: None) -> None:
         self._settings = settings
         self._stats = Stats()
         self._started = time.monotonic()
@@ -50,13 +52,13 @@ class Node:
         self._watching: asyncio.Task[None] | None = None
         self._store = Store(settings.consul.state_dir)
         self._store.load()
-        self._watcher = Watcher(settings.consul, self._store)
+        self._watcher = Watcher(settings.consul, self._store, hide)
         self._access_log = open_log(settings.access_log)
         self._plane = BalancerPlane(settings, self._stats, self._access_log)
         self._dns: DnsServer | None = None
-        dns_stats = DnsStats()
+        self._dns_stats = DnsStats()
         if settings.dns is not None:
-            self._dns = DnsServer(settings.dns, dns_stats)
+            self._dns = DnsServer(settings.dns, self._dns_stats)
         metrics = Metrics(
             self._stats,
             version=VERSION,
@@ -64,7 +66,7 @@ class Node:
             catalog=self._catalog,
             problems=self._problems,
             access_log=self._access_log,
-            extra=[DnsCollector(dns_stats).collect] if self._dns is not None else [],
+            extra=[DnsCollector(self._dns_stats).collect] if self._dns is not None else [],
         )
         sources = AdminSources(
             status=self._status,
@@ -129,34 +131,32 @@ class Node:
         log.info("stopped")
 
     async def _close(self, grace: float) -> None:
+        end = time.monotonic() + grace
         await self._plane.drain(grace)
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
         if self._dns is not None:
-            await self._dns.stop()
+            await self._dns.stop(max(0.0, end - time.monotonic()))
         await self._store.close()
         await self._admin.stop()
         if self._access_log is not None:
             self._access_log.close()
 
     async def run(self) -> None:
-        """Start, serve until SIGTERM or SIGINT, stop; a second signal ends the draining.
-
-        Raises ListenError, and SettingsError when the watch finds its files unusable.
-        """
+        """Start, serve until SIGTERM or SIGINT, stop; a second signal ends the draining. Raises ListenError."""
         loop = asyncio.get_running_loop()
         stopped = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
-        if self._access_log is not None:
-            loop.add_signal_handler(signal.SIGUSR1, self._access_log.reopen)
+        # Without a handler SIGUSR1 would end the process: who rotates logs may send it, whatever is logged here.
+        loop.add_signal_handler(signal.SIGUSR1, self._reopen_log)
         await self.start()
         assert self._watching is not None
         waiting = loop.create_task(stopped.wait(), name="wait for a signal")
         await asyncio.wait({waiting, self._watching}, return_when=asyncio.FIRST_COMPLETED)
         if self._watching.done():
-            # It only ends by an error that no waiting can mend.
+            # It ends for no foreseen reason: tell it, rather than serve a catalog that nobody follows.
             waiting.cancel()
             await self._close(0.0)
             self._watching.result()
@@ -169,6 +169,10 @@ class Node:
             stopping.cancel()
             await asyncio.gather(stopping, return_exceptions=True)
             await self._close(0.0)
+
+    def _reopen_log(self) -> None:
+        if self._access_log is not None:
+            self._access_log.reopen()
 
     @staticmethod
     async def _second_signal(stopped: asyncio.Event) -> None:
@@ -227,5 +231,6 @@ class Node:
             catalog=self._catalog(),
             stats=self._stats,
             routes={"http": kinds.count("http"), "tcp": kinds.count("tcp")},
+            dns=dns_json(self.dns_addresses, self._dns_stats.replies) if self._dns is not None else None,
             problems=self._problems(),
         )

@@ -120,6 +120,13 @@ def network(text: str) -> Network:
     return found
 
 
+def token(text: str) -> str:
+    """An ACL token, as it goes into a header; the reason against it does not repeat it."""
+    if not text.isprintable():
+        raise ValueError("an ACL token is one line of printable text")
+    return text
+
+
 def domain(text: str) -> str:
     """A domain name -> lower case, without dots at its ends."""
     name = text.strip(".").lower()

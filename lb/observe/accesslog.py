@@ -68,7 +68,6 @@ class AccessLog:
         upstream_seconds: float | None = None,
         host: bytes = b"",
         user: bytes | None = None,
-        request_id: str = "",
     ) -> None:
         """Log one request.
 
@@ -89,7 +88,7 @@ class AccessLog:
                 f',"protocol":{_quote_bytes(protocol)},"status":{status},"bytes_sent":{sent}'
                 f',"duration":{seconds:.6f},"host":{_quote_bytes(host)}'
                 f',"service":{_quote(service)},"endpoint":{_quote(endpoint)},"tries":{tries}'
-                f',"upstream_seconds":{upstream},"request_id":{_quote(request_id)}'
+                f',"upstream_seconds":{upstream}'
                 f',"referer":{_quote_bytes(referer)},"user_agent":{_quote_bytes(agent)}}}'
             )
         else:
@@ -145,9 +144,9 @@ def escape(value: bytes | None) -> str:
     return "".join([_ESCAPES[byte] for byte in value])
 
 
-def basic_user(authorization: bytes | None) -> bytes | None:
+def basic_user(authorization: bytes) -> bytes | None:
     """Give the user name of a Basic `Authorization` field (RFC 7617), nginx's `$remote_user`, or None."""
-    scheme, _, credentials = (authorization or b"").partition(b" ")
+    scheme, _, credentials = authorization.partition(b" ")
     if scheme.lower() != b"basic":
         return None
     try:

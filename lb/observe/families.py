@@ -102,13 +102,13 @@ def http(stats: Stats) -> Iterator[Metric]:
     yield from _durations(stats)
     yield from _counters(
         "lb_http_received_bytes_total",
-        "Bytes of HTTP requests received from clients.",
+        "Bytes of request bodies received from clients, and of what tunnels brought from them.",
         ["service"],
         each(lambda counters: counters.received),
     )
     yield from _counters(
         "lb_http_sent_bytes_total",
-        "Bytes of HTTP responses sent to clients.",
+        "Bytes of response bodies sent to clients, and of what tunnels took to them.",
         ["service"],
         each(lambda counters: counters.sent),
     )

@@ -59,6 +59,7 @@ def status_text(status: Mapping[str, Any]) -> str:
         ("catalog", _catalog(catalog)),
         ("routes", ", ".join(f"{count} {kind}" for kind, count in status["routes"].items()) or "none"),
         ("traffic", _traffic(status["traffic"])),
+        ("dns", _dns(status["dns"])),
     ]
     width = max(len(name) for name, _ in facts)
     blocks = ["\n".join(f"{name:<{width}}  {plain(value)}" for name, value in facts)]
@@ -148,6 +149,10 @@ def _traffic(traffic: Mapping[str, Any]) -> str:
         f" ({traffic['http_active']} active, {traffic['http_errors']} errors, {traffic['retries']} retries),"
         f" {traffic['tcp_sessions']} TCP sessions ({traffic['tcp_active']} active)"
     )
+
+
+def _dns(dns: Mapping[str, Any] | None) -> str:
+    return "off" if dns is None else f"{', '.join(dns['listen'])} ({dns['replies']} replies)"
 
 
 def _state(listener: Mapping[str, Any]) -> str:

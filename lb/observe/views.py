@@ -16,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 from lb.catalog.model import Instance, Problem, Service, Snapshot
 from lb.observe.shapes import EndpointLike, RouteLike, WatchLike
 from lb.observe.stats import Stats
+from lb.settings import Address
 
 EndpointState = Literal["up", "suspended", "full", "off"]
 
@@ -220,11 +221,12 @@ def status_json(
     catalog: CatalogView,
     stats: Stats,
     routes: Mapping[str, int],
+    dns: Mapping[str, Any] | None = None,
     problems: Iterable[Problem],
 ) -> dict[str, Any]:
-    """Describe the node: version, uptime (seconds), readiness, catalog, listeners, traffic, problems.
+    """Describe the node: version, uptime (seconds), readiness, catalog, listeners, traffic, DNS, problems.
 
-    `routes` counts routes by kind (`http`, `tcp`).
+    `routes` counts routes by kind (`http`, `tcp`), `dns` is None where it does not run.
     """
     return {
         "version": version,
@@ -235,8 +237,14 @@ def status_json(
         "routes": dict(routes),
         "listeners": _listeners_json(stats),
         "traffic": _traffic_json(stats),
+        "dns": None if dns is None else dict(dns),
         "problems": [_problem_json(problem) for problem in problems],
     }
+
+
+def dns_json(addresses: Iterable[Address], replies: int) -> dict[str, Any]:
+    """Describe the DNS server: where it listens, and how many replies it gave."""
+    return {"listen": [str(address) for address in addresses], "replies": replies}
 
 
 def _catalog_json(catalog: CatalogView) -> dict[str, Any]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -17,6 +19,7 @@ from tests.support.dns import Seen, ask_tcp, ask_udp, make_query, read_frame, re
 from tests.support.dns_catalog import instance, snapshot
 from tests.support.dns_server import LOOPBACK, RunningDns, running_dns
 from tests.support.process import free_ports, wait_until
+from tests.support.recursor import answer, running_recursor
 
 CATALOG = snapshot([instance("web", 1), instance("web", 2)])
 QUERY = make_query("web.service.consul")
@@ -229,6 +232,28 @@ def test_two_servers_may_share_a_port_where_that_is_wanted() -> None:
         with running_dns(settings, CATALOG, reuse_port=True) as two:
             assert two.server.addresses == one.server.addresses
             assert ask(two).rcode == "NOERROR"
+
+
+@pytest.mark.parametrize(("grace", "rcode"), [(10.0, "NOERROR"), (0.0, "SERVFAIL")])
+def test_a_question_under_way_is_answered_before_the_end(grace: float, rcode: str) -> None:
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def slow(query: bytes) -> list[bytes]:
+        asked.set()
+        may_answer.wait(1.5)
+        return [answer(query, "example.org. 60 A 192.0.2.1")]
+
+    with running_recursor(slow) as recursor, ThreadPoolExecutor() as threads:
+        settings = DnsSettings(listen=LOOPBACK, recursors=(recursor.address,))
+        with running_dns(settings, CATALOG) as dns:
+            reply = threads.submit(ask, dns, make_query("example.org"))
+            assert asked.wait(10)
+            stopping = threads.submit(dns.run, dns.server.stop(grace))
+            if grace:
+                may_answer.set()
+            assert reply.result(10).rcode == rcode
+            may_answer.set()
+            stopping.result(10)
 
 
 def test_stopping_frees_the_port_and_ends_connections() -> None:

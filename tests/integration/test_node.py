@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,7 +20,7 @@ import pytest
 from tests.support.consul import Consul, running_consul
 from tests.support.node import EdgeNode, running_node
 from tests.support.origins import echo, origin
-from tests.support.process import free_port, port_open, running, wait_until
+from tests.support.process import free_port, free_ports, port_open, running, wait_until
 
 
 def _talk(port: int, text: bytes) -> bytes:
@@ -29,10 +34,10 @@ def _talk(port: int, text: bytes) -> bytes:
         return answer
 
 
-def _command(*argv: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "lb.cli", *argv], capture_output=True, text=True, timeout=30, check=False
-    )
+def _command(*argv: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lb.cli", *argv]
+    env = {**os.environ, **environ}
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=env)
 
 
 def test_http_tcp_and_dns_follow_one_catalog(consul: Consul, tmp_path: Path) -> None:
@@ -199,6 +204,82 @@ def test_the_access_log_is_reopened_on_sigusr1(consul: Consul, tmp_path: Path) -
         node.get("web", "/after")
         wait_until(lambda: "/after" in path.read_text(), what="the next request is in the new file")
         assert "/after" not in moved.read_text()
+
+
+def test_the_access_log_names_the_user_but_no_password(consul: Consul, tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    with origin("web") as web, running_node(tmp_path, consul.url, flags=("--access-log", str(path))) as node:
+        consul.register("web", web, tags=["http"])
+        node.wait_for("web", "web")
+        for host, status in (("web.test", 200), ("unknown.test", 404)):
+            connection = http.client.HTTPConnection("127.0.0.1", node.http, timeout=10)
+            with contextlib.closing(connection):
+                connection.request("GET", "/private", headers={"Host": host, "Authorization": "Basic am9lOnNlY3JldA=="})
+                assert connection.getresponse().status == status
+    lines = [line for line in path.read_text().splitlines() if "/private" in line]
+    assert [line.partition(" [")[0] for line in lines] == ["127.0.0.1 - joe"] * 2
+    assert "secret" not in path.read_text()
+    assert "am9l" not in path.read_text()
+
+
+def test_sigusr1_without_an_access_log_is_harmless(consul: Consul, tmp_path: Path) -> None:
+    with running_node(tmp_path, consul.url, flags=("--drain-delay", "0s")) as node:
+        node.process.send_signal(signal.SIGUSR1)
+        assert node.ready()
+        assert node.terminate() == 0
+
+
+def test_dns_alone_is_run_and_shown(consul: Consul, tmp_path: Path) -> None:
+    dns, admin = free_ports(2)
+    argv = [sys.executable, "-m", "lb.cli", "dns", "--consul", consul.url, "--recursor", "off"]
+    argv += ["--dns", f"127.0.0.1:{dns}", "--admin", f"127.0.0.1:{admin}", "--state-dir", "off"]
+    with running(argv, log=tmp_path / "edge.log") as process:
+        wait_until(lambda: port_open(admin), what="it runs")
+        status = _command("status", "--admin", f"127.0.0.1:{admin}").stdout
+        assert f"127.0.0.1:{dns} (0 replies)" in status
+        assert "http 0.0.0.0:80" not in status
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+
+def test_a_token_from_its_file_never_reaches_the_log(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("very-secret\n")
+
+    class Gossip(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(403)
+            self.end_headers()
+            self.wfile.write(f"token {self.headers['X-Consul-Token']} is bad".encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Gossip) as agent:
+        threading.Thread(target=agent.serve_forever, args=(0.01,), daemon=True).start()
+        flags = ("--token-file", str(file), "--log-level", "debug")
+        with running_node(tmp_path, f"http://127.0.0.1:{agent.server_port}", flags=flags, ready=False) as node:
+            wait_until(lambda: "token *** is bad" in node.log.read_text(), what="the refusal is logged")
+            assert "very-secret" not in node.log.read_text()
+        agent.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "words"),
+    [
+        (("run",), {"CONSUL_HTTP_ADDR": "https://127.0.0.1:1", "CONSUL_CACERT": __file__}, (__file__, "TLS")),
+        (("run", "--http", "off", "--tcp", "off", "--dns", "off"), {}, ("run: ", "turned off")),
+        (("dns", "--dns", "off"), {}, ("dns: ", "turned off")),
+    ],
+)
+def test_what_cannot_run_is_refused_before_it_listens(
+    argv: tuple[str, ...], environ: dict[str, str], words: tuple[str, ...]
+) -> None:
+    result = _command(*argv, **environ)
+    assert result.returncode == 2
+    assert all(word in result.stderr for word in words)
+    assert "started" not in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize(

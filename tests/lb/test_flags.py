@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lb.errors import SettingsError
-from lb.flags import FLAGS, add_flags, read_settings
+from lb.flags import FLAGS, add_flags, read_admin, read_settings
 from lb.settings import Address, Settings
 
 RECURSOR = ("--recursor", "off")  # so that no test depends on this machine's resolv.conf
@@ -169,8 +169,46 @@ def test_help_tells_every_flag() -> None:
         assert f"--{flag.name} {flag.metavar}" in text
 
 
-def test_flags_can_be_left_out() -> None:
-    parser = argparse.ArgumentParser()
-    add_flags(parser, leave_out=frozenset(("tcp",)))
-    assert "--tcp " not in parser.format_help()
-    assert read_settings(parser.parse_args(list(RECURSOR)), {}).tcp == Settings().tcp
+def test_help_tells_the_defaults_that_hold() -> None:
+    told = {flag.name: flag.help.rpartition("(")[2].partition(")")[0] for flag in FLAGS}
+    unset = {"token", "token-file", "domain", "recursor", "dc", "dns-allow", "state-dir"}
+    given = [part for name, text in told.items() if name not in unset for part in (f"--{name}", text)]
+    assert dataclasses.replace(settings(*given), consul=settings().consul) == settings()
+    assert settings(*given).consul.agents == settings().consul.agents
+    assert settings(*given).consul.empty_guard == settings().consul.empty_guard
+
+
+def test_the_admin_address_is_read_without_other_settings(tmp_path: Path) -> None:
+    directory = tmp_path / "state"
+    environ = {"CONSUL_EDGE_STATE_DIR": str(directory), "CONSUL_EDGE_WORKERS": "many"}
+    assert read_admin(argparse.Namespace(), environ) == Address("127.0.0.1", 9900)
+    assert not directory.exists()
+    assert read_admin(argparse.Namespace(), {"CONSUL_EDGE_ADMIN": "127.0.0.1:1"}) == Address("127.0.0.1", 1)
+    assert read_admin(argparse.Namespace(admin="off"), {"CONSUL_EDGE_ADMIN": "127.0.0.1:1"}) is None
+
+
+def test_of_token_and_token_file_the_one_nearer_to_the_command_line_wins(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.touch()
+    for argv, environ, token, token_file in (
+        (("--token-file", str(file)), {"CONSUL_HTTP_TOKEN": "t"}, "", file),
+        (("--token", "t"), {"CONSUL_EDGE_TOKEN_FILE": str(file)}, "t", None),
+        ((), {"CONSUL_EDGE_TOKEN": "t", "CONSUL_HTTP_TOKEN_FILE": str(file)}, "t", None),
+        (("--token", "t", "--token-file", str(file)), {}, "t", file),  # as Consul: the file comes first then
+    ):
+        consul = settings(*argv, **environ).consul
+        assert (consul.token, consul.token_file) == (token, token_file)
+
+
+def test_a_token_of_several_lines_is_refused_without_being_repeated() -> None:
+    reason = refusal(CONSUL_HTTP_TOKEN="secret\nother")
+    assert reason.startswith("CONSUL_HTTP_TOKEN: an ACL token is one line")
+    assert "secret" not in reason
+
+
+def test_consuls_switch_for_tls_holds_for_every_agent() -> None:
+    assert settings(CONSUL_HTTP_SSL="true").consul.agents == ("https://127.0.0.1:8500",)
+    found = settings("--consul", "a:1", "--consul", "http://b:2", "--consul", "https://c:3", CONSUL_HTTP_SSL="1")
+    assert found.consul.agents == ("https://a:1", "https://b:2", "https://c:3")
+    assert settings(CONSUL_HTTP_SSL="false").consul.agents == ("http://127.0.0.1:8500",)
+    assert refusal(CONSUL_HTTP_SSL="perhaps").startswith("CONSUL_HTTP_SSL: ")

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from lb.catalog.model import Instance, Problem, Service, Snapshot
 from lb.observe.stats import Stats
-from lb.observe.views import CatalogView, status_json
+from lb.observe.views import CatalogView, dns_json, status_json
+from lb.settings import Address
 
 
 @dataclass
@@ -101,6 +102,7 @@ def a_status(**changes: Any) -> dict[str, Any]:
         ),
         "stats": stats,
         "routes": {"http": 1, "tcp": 0},
+        "dns": dns_json((Address("127.0.0.1", 53), Address("::1", 53)), 12),
         "problems": (Problem("option", "web/web-1@n1 lb_max_fails", "not a number: 'x'"),),
     }
     return status_json(**{**given, **changes})

@@ -26,6 +26,7 @@ def test_status() -> None:
         "catalog  dc1: 1 services, instances: 1 passing\n"
         "routes   1 http, 0 tcp\n"
         "traffic  0 requests (0 active, 0 errors, 0 retries), 0 TCP sessions (0 active)\n"
+        "dns      127.0.0.1:53, [::1]:53 (12 replies)\n"
         "\n"
         "LISTENER          STATE                         ACCEPTED  ACTIVE\n"
         "http 0.0.0.0:80   up                                   0       0\n"
@@ -34,6 +35,10 @@ def test_status() -> None:
         "PROBLEM  OF                         REASON\n"
         "option   web/web-1@n1 lb_max_fails  not a number: 'x'\n"
     )
+
+
+def test_status_without_dns() -> None:
+    assert "dns      off\n" in status_text(a_status(dns=None))
 
 
 def test_status_before_the_first_catalog() -> None:

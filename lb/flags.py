@@ -150,6 +150,8 @@ FLAGS: tuple[Flag, ...] = (
     Flag("client-header-timeout", "TIME", _pd, "for the whole head of a request (60s)"),
     Flag("client-body-timeout", "TIME", _pd, "between two reads of a body (60s)"),
     Flag("keepalive-timeout", "TIME", _pd, "for the next request of a client (75s)"),
+    Flag("keepalive-requests", "N", values.positive_count, "requests over one client connection (1000)"),
+    Flag("upstream-keepalive-requests", "N", values.positive_count, "over one connection to an instance (1000)"),
     Flag("tcp-idle-timeout", "TIME", _pd, "for a TCP connection on which nothing moves (10m)"),
     Flag("max-body", "SIZE", values.size, "largest request body, 0: no limit (1m)"),
     Flag("max-header", "SIZE", values.positive_size, "largest request head (32k)"),
@@ -280,6 +282,7 @@ _HTTP = {
     "client-header-timeout": "header_timeout",
     "client-body-timeout": "body_timeout",
     "keepalive-timeout": "keepalive_timeout",
+    "keepalive-requests": "keepalive_requests",
     "max-body": "max_body",
     "max-header": "max_header",
     "max-header-line": "max_header_line",
@@ -288,6 +291,7 @@ _UPSTREAM = {
     "upstream-connect-timeout": "connect_timeout",
     "upstream-read-timeout": "read_timeout",
     "upstream-send-timeout": "send_timeout",
+    "upstream-keepalive-requests": "keepalive_requests",
 }
 _DNS = {
     "dns": "listen",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import time
@@ -152,6 +153,8 @@ class Node:
         # Without a handler SIGUSR1 would end the process: who rotates logs may send it, whatever is logged here.
         loop.add_signal_handler(signal.SIGUSR1, self._reopen_log)
         await self.start()
+        # What is here now stays: the garbage collector need not walk over it while requests wait.
+        gc.freeze()
         assert self._watching is not None
         waiting = loop.create_task(stopped.wait(), name="wait for a signal")
         await asyncio.wait({waiting, self._watching}, return_when=asyncio.FIRST_COMPLETED)

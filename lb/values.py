@@ -68,6 +68,14 @@ def count(text: str) -> int:
     return int(text)
 
 
+def positive_count(text: str) -> int:
+    """A whole number, 1 or more."""
+    number = count(text)
+    if not number:
+        raise ValueError("must be more than 0")
+    return number
+
+
 def boolean(text: str) -> bool:
     """`on`/`off`, `true`/`false`, `1`/`0`, `yes`/`no`."""
     lower = text.lower()

@@ -135,6 +135,7 @@ def _start_consul_edge(site: Site) -> Running:
             sys.executable, "-m", "lb.cli", "run", "--consul", f"http://127.0.0.1:{agent}",
             "--domain", DOMAIN, "--http", f"127.0.0.1:{http_port}", "--tcp", "127.0.0.1",
             "--dns", f"127.0.0.1:{dns_port}", "--admin", f"127.0.0.1:{admin_port}", "--state-dir", str(state),
+            "--keepalive-requests", "10000000", "--upstream-keepalive-requests", "10000000",
         ],
         env={"CONSUL_EDGE_WORKERS": "1"},
     )  # fmt: skip

@@ -87,6 +87,7 @@ def test_every_setting_of_the_contract_arrives() -> None:
         *("--token", "t", "--dc", "DC1", "--domain", "d", "--tcp", "127.0.0.1", "--dns-domain", "Edge."),
         *("--upstream-connect-timeout", "1s", "--upstream-read-timeout", "2s", "--upstream-send-timeout", "3s"),
         *("--client-header-timeout", "4s", "--client-body-timeout", "5s", "--keepalive-timeout", "6s"),
+        *("--keepalive-requests", "11", "--upstream-keepalive-requests", "12"),
         *("--max-body", "0", "--max-header", "16k", "--max-header-line", "4k", "--tcp-idle-timeout", "7s"),
         *("--drain-delay", "8s", "--drain-timeout", "9s", "--access-log", "-", "--access-log-format", "json"),
         *("--dns-ttl", "10s", "--dns-only-passing", "on", "--dns-tc", "off", "--recursor", "192.0.2.1"),
@@ -99,6 +100,7 @@ def test_every_setting_of_the_contract_arrives() -> None:
     assert (consul.token, consul.datacenter, consul.empty_guard, found.routing.domains) == ("t", "dc1", 0, ("d",))
     assert (upstream.connect_timeout, upstream.read_timeout, upstream.send_timeout) == (1, 2, 3)
     assert (http.header_timeout, http.body_timeout, http.keepalive_timeout) == (4, 5, 6)
+    assert (http.keepalive_requests, upstream.keepalive_requests) == (11, 12)
     assert (http.max_body, http.max_header, http.max_header_line) == (0, 16384, 4096)
     assert (tcp.host, tcp.idle_timeout) == ("127.0.0.1", 7)
     assert (found.drain.delay, found.drain.timeout) == (8, 9)

@@ -131,7 +131,7 @@ def draw(report: Report, path: Path) -> None:
         panel.set_xticks(range(len(loads)), loads)
         panel.set_ylabel(f"rate, {BASELINES[kind][-1]} = 1")
         panel.set_title(TITLES[kind])
-        panel.legend(fontsize="small")
+        panel.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 

@@ -56,7 +56,7 @@ class Endpoint:
     - `accessed`: when it failed last; `checked`: when it failed or was tried again last.
     - `active`: attempts acquired and not yet released.
     - `removed`: true once the catalog no longer has it; what is in flight goes on.
-    - `pool`, `stats`: room for the owner's connections and counters; unknown here.
+    - `pool`: room for the owner's idle connections; unknown here.
     """
 
     __slots__ = (
@@ -75,7 +75,6 @@ class Endpoint:
         "pool",
         "port",
         "removed",
-        "stats",
         "weight",
     )
 
@@ -92,7 +91,6 @@ class Endpoint:
         self.active = 0
         self.removed = False
         self.pool: Any = None
-        self.stats: Any = None
         self.configure(spec)
 
     def __repr__(self) -> str:

@@ -19,7 +19,7 @@ from lb.http1.target import parse_host
 CRLF = b"\r\n"
 HEAD_END = b"\r\n\r\n"
 
-_BARE_LF = re.compile(rb"(?<!\r)\n")
+BARE_LF = re.compile(rb"(?<!\r)\n")
 _CONTENT_LENGTH = re.compile(rb"[0-9]{1,18}")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
 _CONNECTION_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))
@@ -97,7 +97,7 @@ def find_head_end(buffer: bytes | bytearray, start: int, limits: Limits) -> int:
 
 def _check_unfinished(buffer: bytes | bytearray, start: int, limits: Limits) -> None:
     """Refuse what no further octets can make legal; the last ones may be part of the CRLF CRLF that ends the head."""
-    if _BARE_LF.search(buffer, max(0, start - 1)):
+    if BARE_LF.search(buffer, max(0, start - 1)):
         raise ProtocolError(400, "bare LF in the head")
     last = buffer.rfind(CRLF)
     if last >= 0 and len(buffer) - last - 3 > limits.line:

@@ -7,13 +7,13 @@ chunked response).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from lb.errors import ProtocolError
 from lb.http1.framing import Body, ChunkedBody, CloseBody, LengthBody
 from lb.http1.head import (
+    BARE_LF,
     CRLF,
     HEAD_END,
     ResponseBlock,
@@ -26,7 +26,6 @@ from lb.http1.memo import Memo
 MAX_HEAD = 64 << 10
 MAX_INTERIM = 16
 _CHUNKED = b"Transfer-Encoding: chunked\r\n"
-_BARE_LF = re.compile(rb"(?<!\r)\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +139,7 @@ class Reply:
             raise ProtocolError(502, f"a response head over {MAX_HEAD} octets")
         if not b"HTTP/1."[: len(data)].startswith(data[:7]):
             raise ProtocolError(502, "a response that is not HTTP/1")
-        if _BARE_LF.search(data):
+        if BARE_LF.search(data):
             raise ProtocolError(502, "bare LF in a response head")
         self._buffer = data
 

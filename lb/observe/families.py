@@ -292,6 +292,7 @@ def catalog(catalog: CatalogView) -> Iterator[Metric]:
     yield _counter("catalog_refetches_total", "Services read again because of a change.", catalog.refetches)
     yield _counter("catalog_sweeps_total", "Readings of the whole catalog for changes not attributed.", catalog.sweeps)
     yield _counter("catalog_publications_total", "Catalogs published to the data plane.", catalog.publications)
+    yield _counter("catalog_agent_changes_total", "Times another Consul agent was turned to.", catalog.agent_changes)
     yield from _gauges(
         "catalog_instances",
         "Instances in the catalog by health.",

@@ -111,6 +111,10 @@ class WatchLike(Protocol):
         """Snapshots published."""
 
     @property
+    def agent_changes(self) -> int:
+        """How often another agent was turned to."""
+
+    @property
     def last_error(self) -> str:
         """What went wrong last; empty: nothing."""
 

@@ -72,6 +72,7 @@ class CatalogView:
     refetches: int = 0
     sweeps: int = 0
     publications: int = 0
+    agent_changes: int = 0
     last_error: str = ""
 
 
@@ -126,6 +127,7 @@ def catalog_view(snapshot: Snapshot, watch: WatchLike, now: float) -> CatalogVie
         refetches=watch.refetches,
         sweeps=watch.sweeps,
         publications=watch.publications,
+        agent_changes=watch.agent_changes,
         last_error=watch.last_error,
     )
 

@@ -64,6 +64,7 @@ class FakeWatch:
     refetches: int = 3
     sweeps: int = 1
     publications: int = 4
+    agent_changes: int = 5
     last_error: str = ""
 
 

@@ -165,6 +165,7 @@ def test_catalog_and_problems() -> None:
         "catalog_refetches_total": 3,
         "catalog_sweeps_total": 1,
         "catalog_publications_total": 4,
+        "catalog_agent_changes_total": 5,
         'lb_problems{kind="option"}': 2,
         'lb_problems{kind="listener"}': 0,
     }

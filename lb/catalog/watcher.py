@@ -62,7 +62,6 @@ class Watcher:
         try:
             while True:
                 await self._follow_agent()
-                _heed_cancellation()
                 if self._failures and self._failures % len(self._settings.agents) == 0:
                     await asyncio.sleep(self._backoff.next())
         finally:
@@ -158,10 +157,3 @@ class Watcher:
                 return await agent.has_leader()
         except CatalogError:
             return False
-
-
-def _heed_cancellation() -> None:
-    """Raise the CancelledError that a `TaskGroup` of Python 3.11 and 3.12 loses if a child fails in the same turn."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError

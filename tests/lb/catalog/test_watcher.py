@@ -30,19 +30,6 @@ def test_too_few_connections_are_refused() -> None:
         Watcher(ConsulSettings(max_connections=4), Store())
 
 
-def test_it_ends_when_cancelled_in_whatever_turn_of_the_loop() -> None:
-    async def test() -> None:
-        for turns in range(100):
-            watching = asyncio.create_task(Watcher(ConsulSettings(agents=("http://127.0.0.1:1",)), Store()).run())
-            for _ in range(turns):
-                await asyncio.sleep(0)
-            watching.cancel()
-            done, _ = await asyncio.wait({watching}, timeout=5)
-            assert done, f"cancelled in turn {turns}, and it goes on"
-
-    asyncio.run(asyncio.wait_for(test(), 60))
-
-
 def test_tls_files_that_go_bad_later_only_send_it_to_the_next_agent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -35,6 +35,8 @@ from lb.proxy.plane import BalancerPlane
 from lb.settings import Address, Settings
 from lb.version import VERSION
 
+_CANCEL_AGAIN = 0.2  # seconds
+
 log = logging.getLogger(__name__)
 
 
@@ -135,8 +137,10 @@ class Node:
         end = time.monotonic() + grace
         await self._plane.drain(grace)
         if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
+            while not self._watching.done():
+                # Again and again: a TaskGroup of Python 3.11 loses a cancellation that comes as a child of it fails.
+                self._watching.cancel()
+                await asyncio.wait({self._watching}, timeout=_CANCEL_AGAIN)
         if self._dns is not None:
             await self._dns.stop(max(0.0, end - time.monotonic()))
         await self._store.close()

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-import sys
 from typing import Protocol
 
 NEVER = math.inf
-UNFILED = sys.maxsize
 
 
 class Timed(Protocol):
@@ -20,8 +18,11 @@ class Timed(Protocol):
 
     deadline: float
     """Loop time at which `on_deadline` is due; starts as NEVER."""
-    filed: int
-    """The bucket that the sweep will find it in; starts as UNFILED."""
+    filed: float
+    """Loop time at which the bucket begins that the sweep will find it in; starts as NEVER.
+
+    Who moves deadlines for every request may assign one that is not before this without asking `Deadlines`.
+    """
 
     def on_deadline(self) -> None:
         """Called once when the deadline has passed."""
@@ -42,30 +43,34 @@ class Deadlines:
         """Give `timed` a deadline `seconds` from now; returns the loop time that is now."""
         now = self.time()
         timed.deadline = when = now + seconds
-        if when < (timed.filed - 1) * self._tick:
-            if timed.filed != UNFILED:
-                self._buckets[timed.filed].discard(timed)
-            self._file(timed, int(when / self._tick) + 1)
+        if when < timed.filed:
+            self.file(timed)
         return now
 
     def cancel(self, timed: Timed) -> None:
         """Forget `timed`: it has no deadline any more."""
         timed.deadline = NEVER
-        if timed.filed != UNFILED:
-            self._buckets[timed.filed].discard(timed)
-            timed.filed = UNFILED
+        if timed.filed != NEVER:
+            self._buckets[self._number(timed)].discard(timed)
+            timed.filed = NEVER
 
-    def _file(self, timed: Timed, number: int) -> None:
+    def file(self, timed: Timed) -> None:
+        """Put `timed` into the bucket of its deadline, which was assigned and comes before the one that it is in."""
+        if timed.filed != NEVER:
+            self._buckets[self._number(timed)].discard(timed)
         if self._timer is None:
             # No bucket is waiting: the sweep may start from now.
             self._swept = int(self._loop.time() / self._tick)
             self._timer = self._loop.call_later(self._tick, self._sweep)
-        number = max(number, self._swept + 1)
+        number = max(int(timed.deadline / self._tick) + 1, self._swept + 1)
         bucket = self._buckets.get(number)
         if bucket is None:
             bucket = self._buckets[number] = set()
         bucket.add(timed)
-        timed.filed = number
+        timed.filed = (number - 1) * self._tick
+
+    def _number(self, timed: Timed) -> int:
+        return round(timed.filed / self._tick) + 1
 
     def _sweep(self) -> None:
         now = self._loop.time()
@@ -74,11 +79,11 @@ class Deadlines:
             # One by one: what a deadline does may cancel others of its bucket.
             while bucket := self._buckets.get(self._swept):
                 timed = bucket.pop()
-                timed.filed = UNFILED
+                timed.filed = NEVER
                 if timed.deadline <= now:
                     self._call(timed)
                 elif timed.deadline != NEVER:
-                    self._file(timed, int(timed.deadline / self._tick) + 1)
+                    self.file(timed)
             self._buckets.pop(self._swept, None)
         self._timer = self._loop.call_later(self._tick, self._sweep) if self._buckets else None
 
@@ -93,7 +98,7 @@ class Deadlines:
         """Forget everything."""
         for bucket in self._buckets.values():
             for timed in bucket:
-                timed.filed = UNFILED
+                timed.filed = NEVER
         self._buckets.clear()
         if self._timer is not None:
             self._timer.cancel()

@@ -15,7 +15,8 @@ from typing import Any
 
 from dnsserver.resolvconf import parse_resolv_conf, without_own
 from lb import values
-from lb.errors import SettingsError
+from lb.errors import ProtocolError, SettingsError
+from lb.http1.fields import Kind, parse_line
 from lb.settings import (
     AccessLogSettings,
     Address,
@@ -67,6 +68,23 @@ def _writable_directory(text: str) -> Path:
     if not os.access(path, os.W_OK | os.X_OK):
         raise ValueError(f"{path} cannot be written")
     return path
+
+
+def _request_field(text: str) -> str:
+    """The name of a field that nothing else in the proxy reads or writes; `off` -> none."""
+    if text == "off":
+        return ""
+    try:
+        field = parse_line(text.encode(errors="replace") + b":")
+    except ProtocolError:
+        field = None
+    if field is None or field.value:
+        raise ValueError(f"{text!r} is not the name of a header field")
+    if field.kind is Kind.UNDERSCORED:
+        raise ValueError(f"{text!r} has a _ in it: such fields are not passed on")
+    if field.kind is not Kind.PLAIN:
+        raise ValueError(f"{text!r} has a meaning of its own")
+    return text
 
 
 def _one_worker(text: str) -> int:
@@ -156,6 +174,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("max-body", "SIZE", values.size, "largest request body, 0: no limit (1m)"),
     Flag("max-header", "SIZE", values.positive_size, "largest request head (32k)"),
     Flag("max-header-line", "SIZE", values.positive_size, "largest line of a request head (8k)"),
+    Flag("request-id", "NAME", _request_field, "field in which an instance gets the request's id, or off (off)"),
     Flag("drain-delay", "TIME", _d, "readiness is red for so long before listeners close (0s)"),
     Flag("drain-timeout", "TIME", _d, "what is in flight then may last so long (30s)"),
     Flag(
@@ -286,6 +305,7 @@ _HTTP = {
     "max-body": "max_body",
     "max-header": "max_header",
     "max-header-line": "max_header_line",
+    "request-id": "request_id",
 }
 _UPSTREAM = {
     "upstream-connect-timeout": "connect_timeout",

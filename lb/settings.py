@@ -75,7 +75,12 @@ class UpstreamSettings:
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
-    """The HTTP listeners. Sizes: `max_body` 0 means no limit."""
+    """The HTTP listeners. Sizes: `max_body` 0 means no limit.
+
+    `request_id` names the field in which an instance gets the request's id; empty: none does. A client's own id of
+    1 to 128 letters, digits, `.`, `_` and `-` goes on, so that it lives through several hops; any other is replaced
+    by 32 hexadecimal digits (nginx's `$request_id`).
+    """
 
     listen: tuple[Address, ...] = (Address("0.0.0.0", 80),)
     header_timeout: float = 60.0
@@ -87,6 +92,7 @@ class HttpSettings:
     max_header: int = 32 << 10
     max_header_line: int = 8 << 10
     max_headers: int = 1000
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

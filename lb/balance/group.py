@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 
 from lb.balance.endpoint import Endpoint, EndpointSpec
 from lb.balance.policies import Policy, Rng, policy_named
+from lb.balance.turns import Turns, foresee, round_length
 
 
 class Outcome(enum.Enum):
@@ -34,13 +35,15 @@ class Group:
     nginx does: there is nothing better to turn to. `rng` is what the policy `random` draws with.
     """
 
-    __slots__ = ("_live", "_pick", "_rng", "_watched", "endpoints", "name", "policy")
+    __slots__ = ("_live", "_pick", "_rng", "_turns", "_unforeseen", "_watched", "endpoints", "name", "policy")
 
     def __init__(self, name: str, rng: Rng = random.random) -> None:
         self.name = name
         self.endpoints: list[Endpoint] = []
         self._live: list[Endpoint] = []
         self._watched = False
+        self._turns: Turns | None = None
+        self._unforeseen = 0  # picks to make before the turns are worth foreseeing again
         self.policy = "round_robin"
         self._rng = rng
         self._pick: Policy = policy_named(self.policy, rng)
@@ -48,29 +51,58 @@ class Group:
     def __repr__(self) -> str:
         return f"<Group {self.name} {self.policy} {self.endpoints}>"
 
-    def acquire(self, tried: Collection[Endpoint], now: int, client: str = "") -> Endpoint | None:
+    def acquire(self, tried: Collection[Endpoint], now: float, client: str = "") -> Endpoint | None:
         """Return the endpoint for the next attempt, or None when no endpoint is live.
 
-        `tried` holds the endpoints that this request was already sent to, `now` is in whole seconds,
+        `tried` holds the endpoints that this request was already sent to, `now` is in seconds (whole ones count),
         `client` is the client's IP address as text.
         """
+        turns = self._turns
+        if turns is not None and not tried:
+            endpoint = turns.order[turns.place]
+            turns.place += 1
+            if turns.place == len(turns.order):
+                turns.place = 0
+            endpoint.active += 1
+            return endpoint
+        picked = self._choose(tried, int(now), client)
+        if picked is not None:
+            picked.active += 1
+        return picked
+
+    def _choose(self, tried: Collection[Endpoint], now: int, client: str) -> Endpoint | None:
+        """Pick by the policy among those that are eligible now."""
         endpoints = self._live
         if len(endpoints) == 1:
             (endpoint,) = endpoints
-            if endpoint in tried or endpoint.full():
-                return None
-        else:
-            eligible = endpoints
-            if tried or self._watched:
-                eligible = [e for e in endpoints if not (e in tried or e.suspended(now) or e.full())]
-            if not eligible:
-                return None
-            endpoint = self._pick(endpoints, eligible, client, len(tried))
-            if now - endpoint.checked > endpoint.fail_timeout:
-                # After fail_timeout one live request is the probe: the time starts anew.
-                endpoint.checked = now
-        endpoint.active += 1
+            return None if endpoint in tried or endpoint.full() else endpoint
+        self._end_turns()
+        eligible = endpoints
+        if tried or self._watched:
+            eligible = [e for e in endpoints if not (e in tried or e.suspended(now) or e.full())]
+        if not eligible:
+            return None
+        endpoint = self._pick(endpoints, eligible, client, len(tried))
+        if now - endpoint.checked > endpoint.fail_timeout:
+            # After fail_timeout one live request is the probe: the time starts anew.
+            endpoint.checked = now
+        if not tried:
+            self._foresee()
         return endpoint
+
+    def _foresee(self) -> None:
+        """Make the turns known in advance if they can be: nobody may be left out, and no load or client counts."""
+        if self._watched or self.policy != "round_robin":
+            return
+        self._unforeseen -= 1
+        if self._unforeseen < 0:
+            self._turns = foresee(self._live)
+            self._unforeseen = round_length(self._live)
+
+    def _end_turns(self) -> None:
+        turns, self._turns = self._turns, None
+        if turns is not None:
+            turns.end()
 
     def credit(self, endpoint: Endpoint) -> None:
         """Note that an attempt that goes on has succeeded: for TCP, that the connection is up."""
@@ -78,8 +110,8 @@ class Group:
             endpoint.mark_succeeded()
             self._watch()
 
-    def release(self, endpoint: Endpoint, outcome: Outcome, now: int) -> None:
-        """End an attempt on `endpoint` and learn from it; `now` is in whole seconds.
+    def release(self, endpoint: Endpoint, outcome: Outcome, now: float) -> None:
+        """End an attempt on `endpoint` and learn from it; `now` is in seconds.
 
         The endpoint may have left the group meanwhile.
         """
@@ -91,7 +123,8 @@ class Group:
                 endpoint.mark_succeeded()
                 self._watch()
         elif outcome is Outcome.FAILURE:
-            endpoint.mark_failed(now)
+            self._end_turns()
+            endpoint.mark_failed(int(now))
             self._watched = True
 
     def _watch(self) -> None:
@@ -104,6 +137,8 @@ class Group:
         An endpoint whose key stays keeps its state. `policy` is one of `POLICY_NAMES`; KeyError is raised for
         another, and nothing has changed then.
         """
+        self._end_turns()
+        self._unforeseen = 0
         if policy != self.policy:
             self._pick = policy_named(policy, self._rng)
             self.policy = policy

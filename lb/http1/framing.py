@@ -36,27 +36,26 @@ class Body(Protocol):
 
 
 class LengthBody:
-    """A body of a known length."""
+    """A body of a known length, of which `left` octets are still to come."""
 
-    __slots__ = ("_left", "done", "octets")
+    __slots__ = ("done", "left", "octets")
 
     def __init__(self, length: int) -> None:
-        self._left = length
+        self.left = length
         self.octets = 0
         self.done = length == 0
 
     def take(self, data: bytes, start: int = 0) -> int:
         """See `Body.take`."""
-        size = len(data) - start
-        if size < self._left:
-            self._left -= size
-            self.octets += size
-            return len(data)
-        end = start + self._left
-        self.octets += self._left
-        self._left = 0
-        self.done = True
-        return end
+        size = min(len(data) - start, self.left)
+        self.skip(size)
+        return start + size
+
+    def skip(self, octets: int) -> None:
+        """Note octets that went by another way, no more than are left."""
+        self.left -= octets
+        self.octets += octets
+        self.done = not self.left
 
     def end(self) -> bool:
         """See `Body.end`: a length that was not reached is never complete."""
@@ -90,13 +89,25 @@ class ChunkedBody:
     might take for framing, routing or what the proxy says itself (RFC 9110 section 6.5.1). Extensions and
     trailers are bounded, for nobody counts them as content.
 
-    With `payload` a list is given that receives the content without its framing.
+    With `payload` a list is given that receives the content without its framing. `underscores` lets trailer fields
+    have `_` in their names, as a response's fields may.
     """
 
-    __slots__ = ("_extensions", "_in_trailer", "_left", "_line", "_trailer", "done", "octets", "payload")
+    __slots__ = (
+        "_extensions",
+        "_in_trailer",
+        "_left",
+        "_line",
+        "_trailer",
+        "_underscores",
+        "done",
+        "octets",
+        "payload",
+    )
 
-    def __init__(self, payload: list[bytes] | None = None) -> None:
+    def __init__(self, payload: list[bytes] | None = None, *, underscores: bool = False) -> None:
         self.payload = payload
+        self._underscores = underscores
         self.octets = 0
         self.done = False
         self._left = 0  # of the current chunk, its CRLF included; 0: a line is expected
@@ -175,5 +186,6 @@ class ChunkedBody:
             self.done = True
             return
         self._trailer += len(line) + 2
-        if parse_line(line).kind >= Kind.HOST:
+        kind = parse_line(line).kind
+        if kind >= Kind.HOST and not (kind is Kind.UNDERSCORED and self._underscores):
             raise ProtocolError(400, "a field that must not stand in a trailer")

@@ -42,7 +42,9 @@ class RequestBlock:
     `host` is for look-up (lower case, no port; empty when there was none), `authority` as the client wrote it.
     `forward` is the block as it goes on, Host and X-Forwarded-* left out. `persistent` is None when Connection
     says neither close nor keep-alive. `upgrade` is the protocol asked for, empty for none. `count` lines there were,
-    none of more than `longest` octets. `has_body` tells that a body follows (an announced length of 0 is none).
+    none of more than `longest` octets. `has_body` tells that a body follows (an announced length of 0 is none),
+    `special` that this or an upgrade asks for more care than most requests do. `ends_cookie` tells
+    that Connection names Cookie: no other hop gets one.
     """
 
     host: bytes
@@ -54,12 +56,14 @@ class RequestBlock:
     expect_continue: bool
     forward: bytes
     forwarded_for: bytes
-    referer: bytes
-    user_agent: bytes
+    referer: bytes | None
+    user_agent: bytes | None
     authorization: bytes
     count: int
     longest: int
     has_body: bool
+    special: bool
+    ends_cookie: bool
 
 
 @dataclass(slots=True)
@@ -77,7 +81,7 @@ class ResponseBlock:
 
 Framing = Literal["none", "length", "chunked", "close"]
 
-_requests: Memo[RequestBlock] = Memo(entries=4096, octets=2 << 20, longest=4096)
+seen_blocks: Memo[RequestBlock] = Memo(entries=4096, octets=2 << 20, longest=4096)
 _responses: Memo[ResponseBlock] = Memo(entries=4096, octets=2 << 20, longest=4096)
 
 
@@ -101,7 +105,7 @@ def _check_unfinished(buffer: bytes | bytearray, start: int, limits: Limits) -> 
         raise ProtocolError(400, "bare LF in the head")
     last = buffer.rfind(CRLF)
     if last >= 0 and len(buffer) - last - 3 > limits.line:
-        raise _line_too_long(limits)
+        raise line_too_long(limits)
     if len(buffer) - 3 > limits.total or (last < 0 and len(buffer) - 1 > limits.line):
         raise _too_large(buffer, limits)
 
@@ -114,8 +118,14 @@ def _too_large(buffer: bytes | bytearray, limits: Limits) -> ProtocolError:
     return ProtocolError(431, f"a header over {limits.total} octets")
 
 
-def _line_too_long(limits: Limits) -> ProtocolError:
+def line_too_long(limits: Limits) -> ProtocolError:
+    """A field line over the limit."""
     return ProtocolError(431, f"a header line over {limits.line} octets")
+
+
+def too_many_lines(limits: Limits) -> ProtocolError:
+    """More field lines than the limit."""
+    return ProtocolError(400, f"more than {limits.count} header lines")
 
 
 def parse_request_block(block: bytes, limits: Limits) -> RequestBlock:
@@ -124,7 +134,7 @@ def parse_request_block(block: bytes, limits: Limits) -> RequestBlock:
     Raises ProtocolError: 400 for what RFC 9112 forbids and for more lines than the limit, 431 for a line over the
     limit, 417 for an unknown expectation, 501 for an unknown transfer coding.
     """
-    parsed = _requests.get(block)
+    parsed = seen_blocks.get(block)
     # Remembered blocks were within the limits of their time, which need not be these.
     if parsed is None or parsed.longest > limits.line or parsed.count > limits.count:
         lines = _split(block)
@@ -132,11 +142,11 @@ def parse_request_block(block: bytes, limits: Limits) -> RequestBlock:
         if longest > limits.line:
             longest = max(map(len, lines), default=0)
         if longest > limits.line:
-            raise _line_too_long(limits)
+            raise line_too_long(limits)
         if len(lines) > limits.count:
-            raise ProtocolError(400, f"more than {limits.count} header lines")
+            raise too_many_lines(limits)
         parsed = _request_block(_Fields(lines, passing=Kind.DATE), len(lines), longest)
-        _requests.put(block, parsed)
+        seen_blocks.put(block, parsed)
     return parsed
 
 
@@ -206,10 +216,10 @@ class _Fields:
         """The values of a kind, in their order."""
         return self.seen.get(kind, ())
 
-    def first(self, kind: Kind) -> bytes:
-        """The first value of a kind, empty if there is none."""
+    def first(self, kind: Kind) -> bytes | None:
+        """The first value of a kind, None if there is none."""
         values = self.seen.get(kind)
-        return values[0] if values else b""
+        return values[0] if values else None
 
     def _length(self) -> int | None:
         lengths = self.values(Kind.CONTENT_LENGTH)
@@ -271,26 +281,30 @@ def _request_block(fields: _Fields, count: int, longest: int) -> RequestBlock:
     hosts = fields.values(Kind.HOST)
     if len(hosts) > 1:
         raise ProtocolError(400, "more than one Host")
-    authority = fields.first(Kind.HOST)
+    authority = hosts[0] if hosts else b""
     expectations = [value.lower() for value in fields.values(Kind.EXPECT)]
     if expectations not in ([], [b"100-continue"]):
         raise ProtocolError(417, "an expectation other than 100-continue")
+    has_body = fields.chunked or bool(fields.content_length)
+    persistent = fields.persistent
     return RequestBlock(
         host=parse_host(authority) if authority else b"",
         authority=authority,
         content_length=fields.content_length,
         chunked=fields.chunked,
-        persistent=fields.persistent,
+        persistent=persistent,
         upgrade=fields.upgrade,
         expect_continue=bool(expectations),
         forward=fields.forward(),
         forwarded_for=b", ".join(value for value in fields.values(Kind.FORWARDED_FOR) if value),
         referer=fields.first(Kind.REFERER),
         user_agent=fields.first(Kind.USER_AGENT),
-        authorization=fields.first(Kind.AUTHORIZATION),
+        authorization=fields.first(Kind.AUTHORIZATION) or b"",
         count=count,
         longest=longest,
-        has_body=fields.chunked or bool(fields.content_length),
+        has_body=has_body,
+        special=has_body or bool(fields.upgrade or expectations),
+        ends_cookie=b"cookie" in fields.connection,
     )
 
 

@@ -32,6 +32,12 @@ class Memo(Generic[V]):
     def __len__(self) -> int:
         return len(self.recent) + len(self._old)
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self.recent.clear()
+        self._old.clear()
+        self._room = self._octets
+
     def get(self, key: bytes) -> V | None:
         """Return what was kept for `key`, or None."""
         value = self.recent.get(key)

@@ -25,7 +25,8 @@ _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})|%00")
 class RequestLine(NamedTuple):
     """`target` is in origin-form or `*`; `authority` is set when the client used absolute-form.
 
-    `path` is what routes are compared with (see `routing_path`), `raw` the line as received.
+    `path` is what routes are compared with (see `routing_path`), `raw` the line as received, `forward` the line as
+    it goes on, with its CRLF.
     """
 
     method: bytes
@@ -34,9 +35,10 @@ class RequestLine(NamedTuple):
     authority: bytes
     path: bytes
     raw: bytes
+    forward: bytes
 
 
-_memo: Memo[RequestLine] = Memo(entries=2048, octets=256 << 10, longest=256)
+seen_request_lines: Memo[RequestLine] = Memo(entries=2048, octets=256 << 10, longest=256)
 
 
 def parse_request_line(line: bytes) -> RequestLine:
@@ -45,10 +47,10 @@ def parse_request_line(line: bytes) -> RequestLine:
     Raises ProtocolError: 400 for a bad line or path, 405 for CONNECT and TRACE (nginx's answer), 505 for another
     version.
     """
-    parsed = _memo.get(line)
+    parsed = seen_request_lines.get(line)
     if parsed is None:
         parsed = _parse_request_line(line)
-        _memo.put(line, parsed)
+        seen_request_lines.put(line, parsed)
     return parsed
 
 
@@ -65,7 +67,8 @@ def _parse_request_line(line: bytes) -> RequestLine:
     if target[0] != 0x2F:
         target, authority = _other_form(method, target)
     path = b"/" if target == b"*" else routing_path(target)
-    return RequestLine(method, target, 0 if minor == b"0" else 1, authority, path, line)
+    forward = b"%b %b HTTP/1.1\r\n" % (method, target)
+    return RequestLine(method, target, 0 if minor == b"0" else 1, authority, path, line, forward)
 
 
 def _other_form(method: bytes, target: bytes) -> tuple[bytes, bytes]:

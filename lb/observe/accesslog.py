@@ -14,6 +14,7 @@ import binascii
 import json
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from lb.observe.linewriter import LineWriter
 from lb.settings import AccessLogSettings
@@ -26,7 +27,33 @@ _REQUEST_LINE_PARTS = 3
 # nginx writes as \xHH (ngx_http_log_escape): controls, DEL and all above it, the quote, the backslash.
 _ESCAPES = [chr(byte) if 0x20 <= byte < 0x7F and byte not in b'"\\' else f"\\x{byte:02X}" for byte in range(256)]
 
+_MILLISECONDS = [f".{number:03d}Z" for number in range(1000)]
+
+_REMEMBERED = 1024  # values
+_LONGEST = 512  # characters of a text that is remembered
+
 _quote = json.JSONEncoder().encode
+
+V = TypeVar("V")
+
+
+class _Shown(dict[V, str]):
+    """Values as the log shows them: clients repeat theirs, and escaping one takes ten times as long as finding it.
+
+    It forgets all when it is full, and never keeps a long text, so that strangers cannot fill the memory.
+    """
+
+    def __init__(self, show: Callable[[V], str]) -> None:
+        super().__init__()
+        self._show = show
+
+    def __missing__(self, value: V) -> str:
+        text = self._show(value)
+        if len(text) <= _LONGEST:  # no text is shorter than its value
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[value] = text
+        return text
 
 
 class AccessLog:
@@ -38,9 +65,18 @@ class AccessLog:
     def __init__(self, settings: AccessLogSettings, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._as_json = settings.format == "json"
+        self._format_time = _utc if self._as_json else _local
         self._second = -1
-        self._time_text = ""
+        self._time = ""  # of that second
+        self._fields = _Shown(_quote_bytes if self._as_json else escape)
+        self._lines = _Shown(_line_members if self._as_json else _line_text)
+        self._names = _Shown(_quote)
         self._writer = LineWriter(settings.path, flag=FLAG)
+
+    @property
+    def shows_ids(self) -> bool:
+        """Whether a line tells the id of its request."""
+        return self._as_json
 
     @property
     def written(self) -> int:
@@ -68,33 +104,39 @@ class AccessLog:
         upstream_seconds: float | None = None,
         host: bytes = b"",
         user: bytes | None = None,
+        request_id: str = "",
     ) -> None:
         """Log one request.
 
         `request_line` is what the client sent, without its line end; empty if it sent none. `sent` counts
         the bytes of the response's body. `referer`, `agent` and `user` are None where the client named
         none. `service` is empty for a request that reached none, `tries` counts attempts on instances,
-        `endpoint` is the last one of them, `upstream_seconds` the time spent with it.
+        `endpoint` is the last one of them, `upstream_seconds` the time spent with it. `request_id` is empty
+        where none was made; combined does not show it.
         """
         now = self._clock()
+        second = int(now)
+        if second != self._second:
+            self._second, self._time = second, self._format_time(second)
+        show = self._fields
         if self._as_json:
-            method, target, protocol = _split(request_line)
+            names = self._names
+            identity = _quote(request_id) if request_id else "null"
             upstream = "null" if upstream_seconds is None else f"{upstream_seconds:.6f}"
             # Written out: a third of the time that encoding a dictionary takes.
             line = (
-                f'{{"time":"{self._utc(now)}.{int(now * 1000) % 1000:03d}Z"'
-                f',"remote_addr":{_quote(remote)},"user":{_quote_bytes(user)}'
-                f',"method":{_quote_bytes(method)},"target":{_quote_bytes(target)}'
-                f',"protocol":{_quote_bytes(protocol)},"status":{status},"bytes_sent":{sent}'
-                f',"duration":{seconds:.6f},"host":{_quote_bytes(host)}'
-                f',"service":{_quote(service)},"endpoint":{_quote(endpoint)},"tries":{tries}'
-                f',"upstream_seconds":{upstream}'
-                f',"referer":{_quote_bytes(referer)},"user_agent":{_quote_bytes(agent)}}}'
+                f'{{"time":"{self._time}{_MILLISECONDS[int(now * 1000) % 1000]}"'
+                f',"remote_addr":{names[remote]},"user":{show[user]}'
+                f',{self._lines[request_line]},"status":{status},"bytes_sent":{sent}'
+                f',"duration":{seconds:.6f},"host":{show[host]}'
+                f',"service":{names[service]},"endpoint":{names[endpoint]},"tries":{tries}'
+                f',"upstream_seconds":{upstream},"request_id":{identity}'
+                f',"referer":{show[referer]},"user_agent":{show[agent]}}}'
             )
         else:
             line = (
-                f'{remote} - {escape(user)} [{self._local(now)}] "{escape(request_line or None)}"'
-                f' {status} {sent} "{escape(referer)}" "{escape(agent)}"'
+                f'{remote} - {show[user]} [{self._time}] "{self._lines[request_line]}"'
+                f' {status} {sent} "{show[referer]}" "{show[agent]}"'
             )
         self._writer.add(f"{line}\n".encode())
 
@@ -105,28 +147,6 @@ class AccessLog:
     def close(self) -> None:
         """Write what is buffered and end."""
         self._writer.close()
-
-    def _local(self, now: float) -> str:
-        """The time as nginx's `$time_local`, formatted once a second; months are English in any locale."""
-        second = int(now)
-        if second != self._second:
-            moment = time.localtime(second)
-            sign, minutes = ("-" if moment.tm_gmtoff < 0 else "+"), abs(moment.tm_gmtoff) // 60
-            self._time_text = (
-                f"{moment.tm_mday:02d}/{_MONTHS[moment.tm_mon - 1]}/{moment.tm_year}"
-                f":{moment.tm_hour:02d}:{moment.tm_min:02d}:{moment.tm_sec:02d}"
-                f" {sign}{minutes // 60:02d}{minutes % 60:02d}"
-            )
-            self._second = second
-        return self._time_text
-
-    def _utc(self, now: float) -> str:
-        """The second as ISO 8601, formatted once."""
-        second = int(now)
-        if second != self._second:
-            self._time_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-            self._second = second
-        return self._time_text
 
 
 def open_log(settings: AccessLogSettings) -> AccessLog | None:
@@ -156,12 +176,32 @@ def basic_user(authorization: bytes) -> bytes | None:
     return user if colon else None
 
 
-def _split(request_line: bytes) -> tuple[bytes, bytes, bytes]:
-    """Method, target and protocol of a request line; one without these three parts is all target."""
-    parts = request_line.split(b" ")
-    if len(parts) == _REQUEST_LINE_PARTS:
-        return parts[0], parts[1], parts[2]
-    return b"", request_line, b""
+def _local(second: int) -> str:
+    """The time as nginx's `$time_local`; months are English in any locale."""
+    moment = time.localtime(second)
+    sign, minutes = ("-" if moment.tm_gmtoff < 0 else "+"), abs(moment.tm_gmtoff) // 60
+    return (
+        f"{moment.tm_mday:02d}/{_MONTHS[moment.tm_mon - 1]}/{moment.tm_year}"
+        f":{moment.tm_hour:02d}:{moment.tm_min:02d}:{moment.tm_sec:02d}"
+        f" {sign}{minutes // 60:02d}{minutes % 60:02d}"
+    )
+
+
+def _utc(second: int) -> str:
+    """The second as ISO 8601."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+
+def _line_text(request_line: bytes) -> str:
+    return escape(request_line or None)
+
+
+def _line_members(request_line: bytes) -> str:
+    """Method, target and protocol as members of a JSON object; a line without these three parts is all target."""
+    text = _quote_bytes(request_line)[1:-1]
+    parts = text.split(" ")
+    method, target, protocol = parts if len(parts) == _REQUEST_LINE_PARTS else ("", text, "")
+    return f'"method":"{method}","target":"{target}","protocol":"{protocol}"'
 
 
 def _quote_bytes(value: bytes | None) -> str:

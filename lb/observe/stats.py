@@ -15,6 +15,8 @@ BUCKETS: tuple[float, ...] = (
 )
 """Upper bounds (seconds, inclusive) of the request duration histogram; one more bucket holds the rest."""
 
+_QUICK = BUCKETS[0]
+
 
 class HttpStats:
     """Counters of one service behind the HTTP listeners.
@@ -43,6 +45,20 @@ class HttpStats:
         self.seconds += seconds
         self.received += received
         self.sent += sent
+
+    def succeed(self, status: int, seconds: float, sent: int) -> None:
+        """Count one finished request without a body that its first instance answered, and which was active."""
+        self.active -= 1
+        self.seconds += seconds
+        self.sent += sent
+        # A counter that is there already is found without a call.
+        self.buckets[0 if seconds <= _QUICK else bisect_left(BUCKETS, seconds)] += 1
+        try:
+            self.codes[status] += 1
+            self.attempts["ok"] += 1
+        except KeyError:
+            self.codes.setdefault(status, 1)
+            self.attempt("ok")
 
     def attempt(self, result: str) -> None:
         """Count one attempt on an instance: `ok`, or the kind of its `UpstreamError`."""

@@ -10,7 +10,7 @@ from lb.balance.endpoint import Endpoint
 from lb.balance.group import Group, Outcome
 from lb.errors import UpstreamError
 from lb.observe.log import fields
-from lb.proxy.balancer import HttpTarget, TcpTarget, no_live_upstream
+from lb.proxy.targets import HttpTarget, TcpTarget, no_live_upstream
 from lb.upstream.connection import UpstreamConnection, User
 from lb.upstream.dial import Dial
 from lb.upstream.idle import IdlePool
@@ -89,18 +89,25 @@ class Attempts:
         Returns a connection to it that was kept alive, and may have gone stale. Without one, None is returned and one
         of `connected`, `connect_failed` and `exhausted` is called, the last one at once.
         """
-        endpoint = self._group.acquire(self.tried, int(self._loop.time()), self._client)
+        return self.ask(self._group.acquire(self.tried, self._loop.time(), self._client), user)
+
+    def ask(self, endpoint: Endpoint | None, user: Attempting) -> UpstreamConnection | None:
+        """As `next`, for the endpoint that the group has given."""
         if endpoint is None:
             user.exhausted(self._verdict())
             return None
-        self.endpoint = endpoint
-        self.count += 1
+        self.hold(endpoint)
         connection: UpstreamConnection | None = endpoint.pool.take()
         if connection is None:
             self._connect(endpoint, user)
         else:
             connection.user = user
         return connection
+
+    def hold(self, endpoint: Endpoint) -> None:
+        """Take over an attempt that is under way: its lease, and what there was to be done for it so far."""
+        self.endpoint = endpoint
+        self.count += 1
 
     def redial(self, user: Attempting) -> None:
         """Ask the same endpoint again over a fresh connection: a stale one says nothing about it."""
@@ -124,7 +131,7 @@ class Attempts:
         """End the present attempt and give the lease back, at loop time `now`."""
         endpoint, self.endpoint = self.endpoint, None
         if endpoint is not None:
-            self._group.release(endpoint, outcome, int(now))
+            self._group.release(endpoint, outcome, now)
 
     def succeeded(self) -> None:
         """Credit the endpoint now; the lease goes on until `cancel`."""

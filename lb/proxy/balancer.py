@@ -7,45 +7,24 @@ what has left. A request or session in flight holds its own group and endpoint a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from lb.balance.endpoint import Endpoint
 from lb.balance.group import Group
 from lb.catalog.model import Problem, Snapshot
-from lb.errors import UpstreamError
-from lb.observe.stats import HttpStats, Stats, TcpStats
+from lb.http1.memo import Memo
+from lb.observe.stats import Stats
+from lb.proxy.http_request import Request
+from lb.proxy.targets import HttpTarget, TcpTarget
 from lb.routing.options import Route
 from lb.routing.table import RoutingTable, build
 from lb.settings import RoutingSettings
-
-
-@dataclass(slots=True)
-class HttpTarget:
-    """A service behind the HTTP listeners: its route, the group that picks, its counters.
-
-    Until `quiet_until` (loop time) no further failure of it is logged.
-    """
-
-    route: Route
-    group: Group
-    stats: HttpStats
-    quiet_until: float = 0.0
-
-
-@dataclass(slots=True)
-class TcpTarget:
-    """A service behind a TCP port."""
-
-    route: Route
-    group: Group
-    stats: TcpStats
-    quiet_until: float = 0.0
 
 
 class Balancer:
     """The routing table and the groups behind it.
 
     `prepare` is called for each endpoint that is new, `retire` for each that has left: the room for idle connections.
+    `requests` are what came more than once, whole: read, and routed by the present table.
     """
 
     def __init__(
@@ -62,6 +41,7 @@ class Balancer:
         self._table: RoutingTable | None = None
         self._http: dict[str, HttpTarget] = {}
         self._tcp: dict[int, TcpTarget] = {}
+        self.requests: Memo[Request] = Memo(entries=2048, octets=1 << 20, longest=2048)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -110,6 +90,7 @@ class Balancer:
             self._update(tcp_target, route)
             tcp[port] = tcp_target
         self._table, self._http, self._tcp = table, http, tcp
+        self.requests.clear()
         for group in [*(t.group for t in http_before.values()), *(t.group for t in tcp_before.values())]:
             self._empty(group)
         self._stats.keep({*http, *(target.route.service for target in tcp.values())})
@@ -127,11 +108,3 @@ class Balancer:
     def _empty(self, group: Group) -> None:
         for endpoint in group.reconcile((), group.policy):
             self._retire(endpoint)
-
-
-def no_live_upstream(target: HttpTarget | TcpTarget) -> UpstreamError:
-    """Why no endpoint could be picked: none registered as passing (503), or all of them failing (502)."""
-    service = target.route.service
-    if not target.group.endpoints:
-        return UpstreamError("no_instance", f"service {service} has no passing instance", 503)
-    return UpstreamError("no_live_upstream", f"no instance of service {service} is usable at the moment", 502)

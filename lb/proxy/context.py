@@ -12,7 +12,9 @@ from lb.http1.head import Limits
 from lb.observe.accesslog import AccessLog
 from lb.observe.stats import ListenerStats
 from lb.proxy.balancer import Balancer
+from lb.proxy.bulk import Basin
 from lb.proxy.outbox import Outbox
+from lb.proxy.request_id import request_ids
 from lb.settings import HttpSettings, TcpSettings, UpstreamSettings
 
 if TYPE_CHECKING:
@@ -28,14 +30,20 @@ class HttpContext:
         "_date_until",
         "access_log",
         "balancer",
+        "basin",
         "deadlines",
         "draining",
+        "ids",
+        "keepalive_requests",
+        "keepalive_timeout",
         "limits",
         "loop",
         "outbox",
+        "read_timeout",
         "sessions",
         "settings",
         "stats",
+        "time",
         "upstream",
     )
 
@@ -50,6 +58,7 @@ class HttpContext:
         access_log: AccessLog | None,
     ) -> None:
         self.loop = loop
+        self.time = loop.time
         self.deadlines = deadlines
         self.balancer = balancer
         self.settings = settings
@@ -57,11 +66,21 @@ class HttpContext:
         self.stats = stats
         self.access_log = access_log
         self.limits = Limits(settings.max_header_line, settings.max_header, settings.max_headers)
+        self.basin = Basin()
+        self.ids = request_ids(settings.request_id, access_log)
         self.outbox = Outbox(loop)
+        self.keepalive_requests = settings.keepalive_requests
+        self.keepalive_timeout = settings.keepalive_timeout
+        self.read_timeout = upstream.read_timeout
         self.draining = False
         self.sessions: set[HttpSession] = set()
         self._date = b""
         self._date_until = 0.0
+
+    def drain(self) -> None:
+        """From now on every client's present request is its last."""
+        self.draining = True
+        self.keepalive_requests = 0
 
     def date(self) -> bytes:
         """The Date field's value, at most a second old (RFC 9110 section 6.6.1)."""

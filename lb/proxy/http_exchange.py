@@ -2,26 +2,25 @@
 
 The request's octets are kept while they are few, so that another instance can be asked when one fails before it
 has answered. An exchange ends in exactly one way: the reply went out whole (`_complete`), an error page did
-(`_answer`), the reply was cut short (`_cut`), the client left (`client_lost`), or the connection became a tunnel
-(`_switch`).
+(`_answer`), the reply was cut short (`_cut`), the client left (`client_lost`), or the connection became a tunnel.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lb.balance.endpoint import Endpoint
 from lb.balance.group import Outcome
 from lb.errors import ProtocolError, UpstreamError
-from lb.http1.head import RequestBlock
-from lb.http1.target import RequestLine
 from lb.proxy import hold
 from lb.proxy.accounting import account
 from lb.proxy.attempts import Attempts
-from lb.proxy.balancer import HttpTarget
-from lb.proxy.http_request import KEEP_OCTETS, RequestBody, forwarded_head, is_repeatable, upgrade_of
+from lb.proxy.bulk import LONG, BulkReader
+from lb.proxy.http_request import Outgoing, Request
+from lb.proxy.outbox import Octets
 from lb.proxy.pages import page
-from lb.proxy.relay import Relay
 from lb.proxy.reply import Reply
+from lb.proxy.tunnel import open_tunnel
 from lb.upstream.connection import UpstreamConnection
 from lb.upstream.dial import connect_timeout
 
@@ -35,50 +34,48 @@ CLIENT_LEFT = 499  # nginx's own status, for log and counters only
 class HttpExchange:
     """The user of an upstream connection for the time of one request (`User` and `Attempting`).
 
-    `received` counts the octets of the request's body, `sent` all that went to the client for it, interim responses
-    and the reply's head among them until `account` takes them off. `asked` and `started` are loop times: when a
-    request was last sent to an instance (None: not yet), and when the exchange began.
+    `sent` counts all that went to the client for it, interim responses and the reply's head among them until `account`
+    takes them off. `asked` and `started` are loop times: when a
+    request was last sent to an instance (None: not yet), and when the exchange began. `request_id` is empty where
+    none is wanted.
     """
 
     __slots__ = (
-        "_body",
         "_connection",
-        "_kept",
         "_reused",
         "_unsent",
         "asked",
         "attempts",
-        "block",
-        "body_done",
         "context",
-        "line",
-        "received",
+        "outgoing",
         "reply",
+        "request",
+        "request_id",
         "sent",
         "session",
         "started",
-        "target",
     )
 
     attempts: Attempts
+    outgoing: Outgoing
 
-    def __init__(self, session: HttpSession, line: RequestLine, block: RequestBlock, target: HttpTarget) -> None:
+    def __init__(self, session: HttpSession, request: Request, now: float) -> None:
         self.session = session
         self.context = session.context
-        self.line = line
-        self.block = block
-        self.target = target
-        self.started = session.context.loop.time()
-        self._kept: bytes | None = None  # the request so far; None, too, once it is too much to keep
+        self.request = request
+        self.request_id = b""
+        self.started = now
         self._connection: UpstreamConnection | None = None
         self._reused = False
         self._unsent = 0  # what the instance did not take yet, when last looked at; 0 while it takes everything
-        self._body: RequestBody | None = None
         self.reply: Reply | None = None
         self.asked: float | None = None
-        self.received = 0
         self.sent = 0
-        self.body_done = True
+
+    @property
+    def body_done(self) -> bool:
+        """Whether the client has sent all of the request."""
+        return self.outgoing.done
 
     # The request
 
@@ -87,57 +84,77 @@ class HttpExchange:
 
         Raises ProtocolError, before anything was sent, for a body that no instance may see.
         """
-        session, line, block = self.session, self.line, self.block
-        self._kept = forwarded_head(line, block, session.forwarded)
+        session, block = self.session, self.request.block
+        self._prepare()
         waits = False
         if block.has_body:
-            self._body = RequestBody(block.content_length, self.context.settings.max_body)
-            self.body_done = False
-            waits = bool(block.expect_continue and line.minor and not rest)
-            rest = self._take(rest)
-        self.target.stats.active += 1
-        self.attempts = Attempts(self.context.loop, self.target, session.remote)
+            waits = bool(block.expect_continue and self.request.line.minor and not rest)
+            rest = rest[self.outgoing.take(rest) :]
+        self.request.target.stats.active += 1
         self._next()
         if waits and self.attempts.endpoint is not None:
             self.context.outbox.write(session.transport, _CONTINUE)
         return rest
 
-    def _take(self, data: bytes) -> bytes:
-        """Follow the body through `data`, keep it; returns what lies behind it. Raises ProtocolError."""
-        body = self._body
-        assert body is not None
-        end = body.take(data)
-        self.body_done = body.done
-        self.received += end
-        if self._kept is not None:
-            self._kept += data if end == len(data) else data[:end]
-        return data[end:]
+    def start_at(self, endpoint: Endpoint | None) -> None:
+        """Send a request without a body, counted as active, to the endpoint that its group has given."""
+        self._prepare()
+        self._sent_or_dialed(self.attempts.ask(endpoint, self))
+
+    def take_over(self, connection: UpstreamConnection, endpoint: Endpoint, request_id: bytes) -> None:
+        """Go on with a request without a body that was sent over a kept connection, and not answered."""
+        self.request_id = request_id
+        self._prepare()
+        self.attempts.hold(endpoint)
+        connection.user = self
+        self._on(connection, reused=True)
+        self.asked = self.started
+
+    def _prepare(self) -> None:
+        """Write the head as an instance gets it. Raises ProtocolError for a body that is announced as too large."""
+        request, ids = self.request, self.context.ids
+        head = request.before + self.session.forwarded
+        if ids is not None:
+            self.request_id = self.request_id or request.request_id or ids.fresh()
+            head += ids.line(self.request_id)
+        self.outgoing = Outgoing(head + request.after, request.block, self.context.settings.max_body)
+        self.attempts = Attempts(self.context.loop, request.target, self.session.remote)
 
     def client_data(self, data: bytes) -> bytes:
         """Take body octets that came from the client; returns what follows the body."""
         try:
-            rest = self._take(data)
+            end = self.outgoing.take(data)
         except ProtocolError as error:
             self._answer(error.status, error.reason)
             return b""
+        rest = data[end:]
         if self._connection is not None:
-            mine = data[: len(data) - len(rest)] if rest else data
-            self.context.outbox.write(self._connection.transport, mine)
-            self._keep_short()
+            self.context.outbox.write(self._connection.transport, data[:end] if rest else data)
+            self.outgoing.forget_if_long()
             self._wait()
-        elif self._kept is not None and len(self._kept) > KEEP_OCTETS:
+            self._read_body_in_bulk()
+        elif self.outgoing.long:
             self.session.hold(hold.DIALING)
         return rest
 
-    def _keep_short(self) -> None:
-        """All of the request so far is sent: forget it if it is too much to keep."""
-        if self._kept is not None and len(self._kept) > KEEP_OCTETS:
-            self._kept = None
+    def _read_body_in_bulk(self) -> None:
+        """Let the rest of a long body go straight to the instance."""
+        if self.outgoing.left >= LONG and self.outgoing.kept is None and self._connection is not None:
+            self.context.outbox.flush()
+            source, target = self.session.transport, self._connection.transport
+            if not target.is_closing():
+                BulkReader(self.context.basin, source, target, self.outgoing.left, self._body_passed)
+
+    def _body_passed(self, octets: int) -> None:
+        self.outgoing.skip(octets)
+        self._wait()
 
     # Attempts
 
     def _next(self) -> None:
-        connection = self.attempts.next(self)
+        self._sent_or_dialed(self.attempts.next(self))
+
+    def _sent_or_dialed(self, connection: UpstreamConnection | None) -> None:
         if connection is not None:
             self._send(connection, reused=True)
         elif self.attempts.dialing:
@@ -149,22 +166,29 @@ class HttpExchange:
 
     def _send(self, connection: UpstreamConnection, *, reused: bool) -> None:
         """Send what is there of the request."""
-        session, line, block = self.session, self.line, self.block
-        assert self._kept is not None
+        outgoing = self.outgoing
+        assert outgoing.kept is not None
+        connection.requests += 1
+        self._on(connection, reused=reused)
+        for piece in outgoing.kept:
+            self.context.outbox.write(connection.transport, piece)
+        outgoing.forget_if_long()
+        self.asked = self._wait()
+        if self.request.block.has_body:
+            self.session.release(hold.DIALING)
+            self._read_body_in_bulk()
+
+    def _on(self, connection: UpstreamConnection, *, reused: bool) -> None:
+        """Wait for the reply of this connection."""
+        request = self.request
+        keep_alive = self.session.keeps_alive(request.line.minor, request.block.persistent)
         self._connection = connection
         self._reused = reused
-        connection.requests += 1
-        keep_alive = session.keeps_alive(line.minor, block.persistent)
-        self.reply = Reply(line.method, line.minor, keep_alive, upgrade_of(line, block) if block.upgrade else b"")
-        self.context.outbox.write(connection.transport, self._kept)
-        if self._body is not None:
-            self._keep_short()
-            session.release(hold.DIALING)
-        self.asked = self._wait()
+        self.reply = Reply(request.line.method, request.line.minor, keep_alive, request.upgrade)
 
     def connect_failed(self, error: UpstreamError) -> None:
         """See Attempting: nothing was sent, so any request may go to the next."""
-        self.target.stats.attempt(error.kind)
+        self.request.target.stats.attempt(error.kind)
         self.attempts.fail(error)
         self._next()
 
@@ -182,15 +206,16 @@ class HttpExchange:
         self._unsent = 0
         self.session.release(hold.UPSTREAM)
         if reply.status:
-            self.target.stats.attempt(error.kind)
+            self.request.target.stats.attempt(error.kind)
             self._cut()
             return
-        may_repeat = self._kept is not None and is_repeatable(self.line.method)
+        # An illegal reply is the end, as in nginx: the instance has taken the request, and said something.
+        may_repeat = self.outgoing.kept is not None and self.request.repeatable and error.kind != "bad_head"
         if self._reused and may_repeat and error.kind in ("closed", "reset"):
             self.context.deadlines.set(self.session, self.context.upstream.connect_timeout)
             self.attempts.redial(self)
             return
-        self.target.stats.attempt(error.kind)
+        self.request.target.stats.attempt(error.kind)
         self.attempts.fail(error)
         if may_repeat:
             self._next()
@@ -203,16 +228,32 @@ class HttpExchange:
         """See User: part of the response."""
         reply = self.reply
         assert reply is not None
-        if not self.body_done or self.context.draining:
+        if not self.outgoing.done or self.context.draining:
             # A reply that comes early is the last one, too: what the client still sends is no next request.
             reply.keep_alive = False
         try:
-            out = reply.feed(data, self.context.date)
+            pieces = reply.feed(data, self.context.date)
         except ProtocolError as error:
             self._attempt_failed(UpstreamError("bad_head", error.reason))
             return
-        if out:
-            self._tell(out)
+        for piece in pieces:
+            self._tell(piece)
+        if reply.done:
+            self._complete()
+            return
+        self._wait()
+        if reply.left >= LONG and self.session.writable:
+            self.context.outbox.flush()
+            if not self.session.transport.is_closing():
+                target = self.session.transport
+                BulkReader(self.context.basin, connection.transport, target, reply.left, self._reply_passed)
+
+    def _reply_passed(self, octets: int) -> None:
+        """Some of a long body went straight to the client."""
+        reply = self.reply
+        assert reply is not None
+        self.sent += octets
+        reply.skip(octets)
         if reply.done:
             self._complete()
         else:
@@ -249,7 +290,7 @@ class HttpExchange:
         self.session.release(hold.UPSTREAM)
         self._wait()
 
-    def _tell(self, data: bytes) -> None:
+    def _tell(self, data: Octets) -> None:
         """Write to the client."""
         self.sent += len(data)
         self.context.outbox.write(self.session.transport, data)
@@ -286,7 +327,7 @@ class HttpExchange:
             seconds = context.settings.send_timeout
         elif self._unsent:
             seconds = context.upstream.send_timeout
-        elif not self.body_done:
+        elif not self.outgoing.done:
             seconds = context.settings.body_timeout
         else:
             seconds = context.upstream.read_timeout
@@ -305,7 +346,7 @@ class HttpExchange:
             self._wait()
         elif self._unsent:
             self._attempt_failed(UpstreamError("send_timeout", "the instance did not take the request in time", 504))
-        elif not self.body_done:
+        elif not self.outgoing.done:
             self._answer(408, "the request body did not come in time")
         else:
             self._attempt_failed(UpstreamError("read_timeout", "the instance did not answer in time", 504))
@@ -323,27 +364,29 @@ class HttpExchange:
         assert connection is not None
         assert reply is not None
         self._connection = None
-        self.target.stats.attempt("ok")
+        self.request.target.stats.attempt("ok")
         if reply.switched:
-            self._switch(connection, reply.surplus)
+            open_tunnel(self, connection, reply.surplus, blocked=bool(self._unsent))
             return
         pool = self.attempts.pool
-        if reply.persistent and not reply.surplus and (self._body is None or self._request_is_out(connection)):
+        if reply.persistent and not reply.surplus and self._request_is_out(connection):
             if not session.writable:
                 connection.transport.resume_reading()
             pool.give(connection)
         else:
             pool.dismiss(connection)
         account(self, reply.status, Outcome.SUCCESS)
-        if self.body_done:
+        if self.outgoing.done:
             session.exchange_done(reply.keep_alive)
         else:
             session.linger()
 
     def _request_is_out(self, connection: UpstreamConnection) -> bool:
         """Whether the instance has the whole body: a reply can overtake its end."""
+        if not self.request.block.has_body:
+            return True
         self.context.outbox.flush()
-        return self.body_done and not connection.transport.get_write_buffer_size()
+        return self.outgoing.done and not connection.transport.get_write_buffer_size()
 
     def _answer(self, status: int, reason: str) -> None:
         """Answer with a page of our own, or cut the reply if one is already on its way."""
@@ -351,14 +394,14 @@ class HttpExchange:
             self._cut()
             return
         self._drop_upstream()
-        session, line, context = self.session, self.line, self.context
-        keep_alive = self.body_done and session.keeps_alive(line.minor, self.block.persistent)
+        session, line, block, context = self.session, self.request.line, self.request.block, self.context
+        keep_alive = self.outgoing.done and session.keeps_alive(line.minor, block.persistent)
         head = line.method == b"HEAD"
         out = page(status, reason, date=context.date(), close=not keep_alive, minor=line.minor, head=head)
         self.sent += len(out.body)
         context.outbox.write(session.transport, out.head + out.body)
         account(self, status)
-        if self.body_done:
+        if self.outgoing.done:
             session.exchange_done(keep_alive)
         else:
             session.linger()
@@ -376,20 +419,3 @@ class HttpExchange:
         self.attempts.cancel_dial()
         if connection is not None:
             self.attempts.pool.dismiss(connection)
-
-    def _switch(self, connection: UpstreamConnection, surplus: bytes) -> None:
-        """Both sides agreed on another protocol: from here on bytes only pass through."""
-        self.context.outbox.flush()
-        tunnel = Relay(self.context.deadlines, self.context.upstream.read_timeout, self, self._tunnel_ended)
-        tunnel.join(self.session.transport, connection)
-        self.session.become(tunnel)
-        if self._unsent:
-            tunnel.upstream_paused(connection)
-        if not self.session.writable:
-            tunnel.pause_writing()
-        if surplus:
-            tunnel.upstream_data(connection, surplus)
-
-    def _tunnel_ended(self, _tunnel: Relay) -> None:
-        self.session.gone()
-        account(self, 101, Outcome.SUCCESS)

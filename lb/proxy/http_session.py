@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import cast
 
-from lb.deadlines import NEVER, UNFILED
+from lb.deadlines import NEVER
 from lb.errors import ProtocolError
-from lb.http1.head import CRLF, HEAD_END, RequestBlock, find_head_end, parse_request_block
+from lb.http1.head import CRLF, HEAD_END, RequestBlock, find_head_end
+from lb.http1.request import read_request
 from lb.http1.target import RequestLine, parse_host, parse_request_line
-from lb.observe.accesslog import basic_user
 from lb.proxy import hold
+from lb.proxy.bulk import BulkReader
 from lb.proxy.context import HttpContext
+from lb.proxy.express import Express, begin
 from lb.proxy.http_exchange import HttpExchange
-from lb.proxy.pages import page
+from lb.proxy.http_request import Request
+from lb.proxy.refusal import tell_refused, tell_unrouted
 from lb.proxy.relay import Relay, reset
+
+_EMPTY_LINES = re.compile(rb"(?:\r\n)+")
 
 LINGER_TIMEOUT = 5.0  # nginx's lingering_timeout: for the client to say more
 LINGER_LONGEST = 30.0  # nginx's lingering_time: in all
@@ -23,25 +29,26 @@ LINGER_LONGEST = 30.0  # nginx's lingering_time: in all
 class HttpSession(asyncio.Protocol):
     """The protocol of one client connection.
 
-    It is in one of four states: between requests (`_exchange` is None: bytes are a head), in an exchange
+    It is in one of four states: between requests (`exchange` is None: bytes are a head), in an exchange
     (bytes are its body, then the next request's), lingering (the reply is out, bytes are discarded until the
     client closes, so that a reset does not take the reply away), or switched (the connection is a tunnel's).
     """
 
     __slots__ = (
         "_buffer",
-        "_closed",
-        "_exchange",
         "_heading",
         "_holds",
         "_linger_until",
         "_lingering",
+        "_over",
+        "_recall",
         "_scanned",
         "_serving",
         "_switched",
         "_unsent",
         "context",
         "deadline",
+        "exchange",
         "filed",
         "forwarded",
         "remote",
@@ -58,13 +65,14 @@ class HttpSession(asyncio.Protocol):
         self.served = 0
         self.writable = True
         self.deadline = NEVER
-        self.filed = UNFILED
+        self.filed = NEVER
         self._buffer = b""
         self._scanned = 0  # of the buffer, by the search for the end of a head
         self._heading = False  # the buffer begins a head, and the time for it runs
-        self._exchange: HttpExchange | None = None
+        self._recall = context.balancer.requests.recent.get
+        self.exchange: HttpExchange | Express | None = None
         self._serving = False
-        self._closed = False  # by us; what was written may still be on its way
+        self._over = False  # no request will be taken any more; what was written may still be on its way
         self._switched = False
         self._lingering = False
         self._linger_until = 0.0
@@ -87,17 +95,30 @@ class HttpSession(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
-        exchange = self._exchange
-        if exchange is not None:
+        exchange = self.exchange
+        if exchange is None and self.writable and not self._over:
+            if self._buffer:
+                self._serve(self._buffer + data)
+                return
+            request = self._recall(data)
+            if request is None or self.served + 1 >= self.context.keepalive_requests:
+                self._serve(data)
+            else:
+                self.served += 1
+                begin(self, request)
+        elif exchange is None:
+            self._receive_late(data)
+        else:
             if not exchange.body_done:
                 data = exchange.client_data(data)
             if data:
                 self._keep(data)
-        elif self._lingering:
-            left = self._linger_until - self.context.loop.time()
+
+    def _receive_late(self, data: bytes) -> None:
+        """Take what comes when no request is expected: kept for later, or nobody's."""
+        if self._lingering:
+            left = self._linger_until - self.context.time()
             self.context.deadlines.set(self, min(left, LINGER_TIMEOUT))
-        elif self.writable and not self._closed:
-            self._serve(self._buffer + data if self._buffer else data)
         else:
             self._keep(data)
 
@@ -108,7 +129,7 @@ class HttpSession(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
-        exchange, self._exchange = self._exchange, None
+        exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.client_lost()
         self.gone()
@@ -122,7 +143,7 @@ class HttpSession(asyncio.Protocol):
 
     def become(self, tunnel: Relay) -> None:
         """Hand the connection over; `gone` is to be called when it ends."""
-        self._exchange = None
+        self.exchange = None
         self._switched = True
         self.context.deadlines.cancel(self)
         self.transport.set_protocol(tunnel)
@@ -136,22 +157,22 @@ class HttpSession(asyncio.Protocol):
         """See asyncio.Protocol."""
         self.writable = False
         self._unsent = self.transport.get_write_buffer_size()
-        if self._exchange is not None:
-            self._exchange.client_paused()
+        if self.exchange is not None:
+            self.exchange.client_paused()
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         self.writable = True
-        if self._exchange is not None:
-            self._exchange.client_resumed()
+        if self.exchange is not None:
+            self.exchange.client_resumed()
         elif not self._ending():
             self.release(hold.PIPELINE)
             self._go_on()
 
     def on_deadline(self) -> None:
         """See `Deadlines`: silent for too long, in whatever state."""
-        if self._exchange is not None:
-            self._exchange.on_deadline()
+        if self.exchange is not None:
+            self.exchange.on_deadline()
         elif not self.writable or self._ending():
             if self.takes_some():
                 self.context.deadlines.set(self, self.context.settings.send_timeout)
@@ -179,7 +200,7 @@ class HttpSession(asyncio.Protocol):
         self._serving = True
         try:
             rest = self._begin(buffer)
-            while rest and self._exchange is None and self.writable and not self._ending():
+            while rest and self.exchange is None and self.writable and not self._ending():
                 buffer = rest
                 rest = self._begin(buffer)
         except ProtocolError as error:
@@ -189,11 +210,11 @@ class HttpSession(asyncio.Protocol):
             self._serving = False
         if rest and not self._ending():
             self._keep(rest)
-        if self._exchange is None and self.served > served and rest is not None and not self._ending():
+        if self.exchange is None and self.served > served and rest is not None and not self._ending():
             self._idle()
 
     def _ending(self) -> bool:
-        return self._closed or self._lingering or self.transport.is_closing()
+        return self._over or self.transport.is_closing()
 
     def _begin(self, buffer: bytes) -> bytes | None:
         """Start one exchange and return what follows it, or None when the head is incomplete."""
@@ -204,30 +225,28 @@ class HttpSession(asyncio.Protocol):
             end = find_head_end(buffer, self._scanned, context.limits)
         first = buffer.find(CRLF)
         if not first:
-            # RFC 9112 section 2.2: empty lines before a request line are ignored.
-            return buffer[2:]
+            # RFC 9112 section 2.2: empty lines before a request line are ignored. At once: there may be very many.
+            return buffer[_EMPTY_LINES.match(buffer).end() :]  # type: ignore[union-attr]
         if end < 0:
             self._wait_for_more(buffer, first)
             return None
         self._heading = False
         self._scanned = 0
-        line = parse_request_line(buffer[:first])
-        block = parse_request_block(buffer[first + 2 : end], context.limits)
-        host = block.host
-        if line.minor:
-            if not host:
-                raise ProtocolError(400, "no Host in an HTTP/1.1 request")
-        elif block.chunked:
-            raise ProtocolError(400, "Transfer-Encoding in an HTTP/1.0 request")
-        if line.authority:
-            host = parse_host(line.authority)
+        line, block, cookie, again = read_request(buffer[:first], buffer[first + 2 : end], context.limits)
+        host = parse_host(line.authority) if line.authority else block.host
         self.served += 1
         target = context.balancer.http(host, line.path)
         rest = buffer[end + 4 :]
         if target is None:
             return self._answer_unrouted(line, block, rest)
-        self._exchange = HttpExchange(self, line, block, target)
-        return self._exchange.start(rest)
+        request = Request(line, block, cookie, target, context.ids)
+        if request.plain and not rest and self.served < context.keepalive_requests:
+            if again:
+                context.balancer.requests.put(buffer, request)
+            begin(self, request)
+            return b""
+        exchange = self.exchange = HttpExchange(self, request, context.time())
+        return exchange.start(rest)
 
     def _wait_for_more(self, buffer: bytes, first: int) -> None:
         """Keep an unfinished head, whose first line ends at `first` if that is here; its time runs from its start.
@@ -244,30 +263,15 @@ class HttpSession(asyncio.Protocol):
 
     def _answer_unrouted(self, line: RequestLine, block: RequestBlock, rest: bytes) -> bytes:
         """Answer for a host or path that no service has; returns what follows the request."""
-        context = self.context
         keep_alive = not block.has_body and self.keeps_alive(line.minor, block.persistent)
-        reason = "no service is known by this name"
-        head = line.method == b"HEAD"
-        reply = page(404, reason, date=context.date(), close=not keep_alive, minor=line.minor, head=head)
-        context.stats.reject(404)
-        if context.access_log is not None:
-            context.access_log.write(
-                self.remote,
-                line.raw,
-                404,
-                len(reply.body),
-                block.referer or None,
-                block.user_agent or None,
-                host=block.authority,
-                user=basic_user(block.authorization),
-            )
-        context.outbox.write(self.transport, reply.head + reply.body)
-        if block.has_body:
+        tell_unrouted(self, line, block, keep_alive=keep_alive)
+        if keep_alive:
+            return rest
+        if rest or block.has_body:
             self.linger()
-            return b""
-        if not keep_alive:
+        else:
             self.close()
-        return rest
+        return b""
 
     def keeps_alive(self, minor: int, wish: bool | None) -> bool:
         """Whether the connection may go on after the current request."""
@@ -275,9 +279,21 @@ class HttpSession(asyncio.Protocol):
             return False
         return bool(wish) if not minor else wish is not False
 
+    def answered(self, now: float) -> None:
+        """The reply of an `Express` is out, at loop time `now`; the next request may come."""
+        self.exchange = None
+        if self._buffer:
+            self.release(hold.PIPELINE)
+            self._go_on()
+            return
+        context = self.context
+        self.deadline = when = now + context.keepalive_timeout
+        if when < self.filed:
+            context.deadlines.file(self)
+
     def exchange_done(self, keep_alive: bool) -> None:
         """The exchange's reply is out, whole; with `keep_alive` the next request may come."""
-        self._exchange = None
+        self.exchange = None
         if not keep_alive:
             # A client that has sent more already would answer the close with a reset, and lose the reply.
             if self._buffer:
@@ -315,8 +331,8 @@ class HttpSession(asyncio.Protocol):
     def close(self) -> None:
         """Close once everything written has gone out, or the client has not read it in time."""
         context = self.context
-        self._exchange = None
-        self._closed = True
+        self.exchange = None
+        self._over = True
         context.outbox.close(self.transport)
         context.deadlines.set(self, context.settings.send_timeout)
 
@@ -343,26 +359,23 @@ class HttpSession(asyncio.Protocol):
 
     def refuse(self, error: ProtocolError, buffer: bytes = b"") -> None:
         """Answer a request that is none (it begins `buffer`), and end the connection."""
-        context = self.context
-        context.stats.reject(error.status)
-        reply = page(error.status, error.reason, date=context.date(), close=True)
-        if context.access_log is not None:
-            line = buffer[: context.limits.line].partition(CRLF)[0]
-            context.access_log.write(self.remote, line, error.status, len(reply.body))
-        context.outbox.write(self.transport, reply.head + reply.body)
+        tell_refused(self, error, buffer)
         self.linger()
 
     def linger(self) -> None:
         """End the connection behind a reply that the client may not have read, while it may still be sending."""
-        self._exchange = None
+        self.exchange = None
         self._buffer = b""
         context = self.context
         context.outbox.flush()
+        reader = self.transport.get_protocol()
+        if isinstance(reader, BulkReader):
+            reader.stop()
         unsent = self.transport.get_write_buffer_size()
         context.deadlines.set(self, context.settings.send_timeout if unsent else LINGER_TIMEOUT)
         if self.transport.is_closing():
             return
-        self._lingering = True
+        self._over = self._lingering = True
         self._linger_until = context.loop.time() + LINGER_LONGEST
         if self._holds:
             self._holds = 0
@@ -371,7 +384,7 @@ class HttpSession(asyncio.Protocol):
 
     def cut(self, *, delimited: bool) -> None:
         """End the connection in mid reply, with a reset where an orderly end would pass for the end of the reply."""
-        self._exchange = None
+        self.exchange = None
         self.context.outbox.flush()
         if delimited:
             self.transport.abort()
@@ -384,6 +397,8 @@ class HttpSession(asyncio.Protocol):
 
     def drain(self) -> None:
         """Close if nothing is in flight; otherwise the present exchange is the last. A tunnel may last its time."""
-        busy = self._exchange is not None or self._buffer or self._switched or not self.writable
+        if isinstance(self.exchange, Express):
+            self.exchange.hand_over()
+        busy = self.exchange is not None or self._buffer or self._switched or not self.writable
         if not busy and not self._ending():
             self.close()

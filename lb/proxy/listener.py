@@ -14,9 +14,10 @@ from lb.errors import ListenError
 from lb.observe.accesslog import AccessLog
 from lb.observe.log import fields
 from lb.observe.stats import ListenerStats, Stats
-from lb.proxy.balancer import Balancer, TcpTarget
+from lb.proxy.balancer import Balancer
 from lb.proxy.context import HttpContext, TcpContext
 from lb.proxy.http_session import HttpSession
+from lb.proxy.targets import TcpTarget
 from lb.proxy.tcp_session import TcpSession
 from lb.settings import Address, HttpSettings, TcpSettings, UpstreamSettings
 
@@ -107,7 +108,7 @@ class HttpListener:
         for server in self._servers:
             server.close()
         for context in self._contexts:
-            context.draining = True
+            context.drain()
             context.stats.failed("draining")
             for session in list(context.sessions):
                 session.drain()

@@ -8,6 +8,12 @@ from __future__ import annotations
 
 import asyncio
 
+Octets = bytes | memoryview
+"""What a transport takes."""
+
+LARGE = 1 << 16
+"""Octets that are written at once: what waits is no longer in the cache, and nobody pushes back against it."""
+
 
 class Outbox:
     """What is to be written and closed, in order.
@@ -19,13 +25,15 @@ class Outbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._queue: list[tuple[asyncio.Transport, bytes | None]] = []
+        self._queue: list[tuple[asyncio.Transport, Octets | None]] = []
 
-    def write(self, transport: asyncio.Transport, data: bytes) -> None:
+    def write(self, transport: asyncio.Transport, data: Octets) -> None:
         """Write `data` at the end of this turn."""
         if not self._queue:
             self._loop.call_soon(self.flush)
         self._queue.append((transport, data))
+        if len(data) >= LARGE:
+            self.flush()
 
     def close(self, transport: asyncio.Transport) -> None:
         """Close in order at the end of this turn, behind what is to be written."""

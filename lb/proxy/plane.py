@@ -11,8 +11,9 @@ from lb.catalog.model import Problem, Snapshot
 from lb.deadlines import Deadlines
 from lb.observe.accesslog import AccessLog
 from lb.observe.stats import Stats
-from lb.proxy.balancer import Balancer, HttpTarget, TcpTarget
+from lb.proxy.balancer import Balancer
 from lb.proxy.listener import HttpListener, TcpListeners
+from lb.proxy.targets import HttpTarget, TcpTarget
 from lb.settings import Address, Settings
 from lb.upstream.idle import IdlePool
 

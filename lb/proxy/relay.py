@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from lb.deadlines import NEVER, UNFILED, Deadlines
+from lb.deadlines import NEVER, Deadlines
 from lb.upstream.connection import NOBODY, UpstreamConnection
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -62,7 +62,7 @@ class Relay(asyncio.Protocol):
         self.upstream: UpstreamConnection | None = None
         self.result = ""
         self.deadline = NEVER
-        self.filed = UNFILED
+        self.filed = NEVER
 
     def join(self, client: asyncio.Transport, upstream: UpstreamConnection) -> None:
         """Begin to pass bytes, first what the client has said before there was an instance to hear it."""

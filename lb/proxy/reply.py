@@ -22,6 +22,7 @@ from lb.http1.head import (
     response_framing,
 )
 from lb.http1.memo import Memo
+from lb.proxy.outbox import LARGE, Octets
 
 MAX_HEAD = 64 << 10
 MAX_INTERIM = 16
@@ -29,12 +30,14 @@ _CHUNKED = b"Transfer-Encoding: chunked\r\n"
 
 
 @dataclass(frozen=True, slots=True)
-class _Head:
+class Head:
     """What depends on a response head's bytes alone.
 
     `line` and `forward` are its status line, as HTTP/1.1, and the field lines that go on. `wire` is both in one piece,
-    as nearly every client gets it: HTTP/1.1, kept alive. It is empty where that would not do. `length` is of a body
-    that needs no tracking if it is all there, else -1.
+    as nearly every client gets it: HTTP/1.1, kept alive. It is empty where that would not do. `last_wire` is the same
+    with the end of the connection announced. `length` is of a body
+    that needs no tracking if it is all there, else -1. `express` is that plus the octets that end the head, if the
+    instance's connection may go on, too; else 0.
     """
 
     status: int
@@ -43,10 +46,12 @@ class _Head:
     forward: bytes
     persistent: bool
     wire: bytes
+    last_wire: bytes
     length: int
+    express: int
 
 
-_heads: Memo[_Head] = Memo(entries=2048, octets=1 << 20, longest=4096)
+seen_heads: Memo[Head] = Memo(entries=2048, octets=1 << 20, longest=4096)
 
 
 class Reply:
@@ -96,34 +101,44 @@ class Reply:
         self.delimited = True
         self.head_octets = 0
 
-    def feed(self, data: bytes, date: Callable[[], bytes]) -> bytes:
-        """Take bytes of the instance and return bytes for the client, possibly none.
+    @property
+    def left(self) -> int:
+        """Octets of a body of known length that are still to come, and go on as they are."""
+        return self._body.left if isinstance(self._body, LengthBody) else 0
+
+    def skip(self, octets: int) -> None:
+        """Note octets of the body, whose length is known, that went on by another way."""
+        assert isinstance(self._body, LengthBody)
+        self._body.skip(octets)
+        self.done = self._body.done
+
+    def feed(self, data: bytes, date: Callable[[], bytes]) -> list[Octets]:
+        """Take bytes of the instance and return bytes for the client, possibly none, in as few pieces as is cheap.
 
         `date` gives the Date for a response without one. Raises ProtocolError (502) for what is no legal response.
         """
         if self.status:
-            return self._content(data, 0)
+            return [content] if (content := self._content(data, 0)) else []
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
         out = b""
         while (end := data.find(HEAD_END)) >= 0:
             raw = data[:end]
-            head = _heads.get(raw) or _parse(raw)
+            head = seen_heads.get(raw) or _parse(raw)
             if head.status >= 200 or head.status == 101:
                 if end + 4 + head.length == len(data) and self.keep_alive and self._minor and self._method != b"HEAD":
-                    return out + self._whole(head, data[end + 4 :], len(out))
+                    return [out + self._whole(head, data[end + 4 :], len(out))]
                 out += self._begin(head, date)
                 self.head_octets += len(out)
-                if end + 4 < len(data):
-                    out += self._content(data, end + 4)
+                content = self._content(data, end + 4) if end + 4 < len(data) else b""
                 self.status = head.status
-                return out
+                return [out, content] if len(content) >= LARGE else [out + content]
             out += self._pass_interim(head)
             data = data[end + 4 :]
         self._wait_for_more(data)
         self.head_octets += len(out)
-        return out
+        return [out] if out else []
 
     def end(self) -> bool:
         """The instance closed; return whether the response is complete by that. What is left to send is `last()`."""
@@ -143,14 +158,14 @@ class Reply:
             raise ProtocolError(502, "bare LF in a response head")
         self._buffer = data
 
-    def _pass_interim(self, head: _Head) -> bytes:
+    def _pass_interim(self, head: Head) -> bytes:
         """A 1xx: 100 was answered by the proxy itself, others pass to HTTP/1.1 clients (RFC 9110 section 15.2)."""
         self._interim += 1
         if self._interim > MAX_INTERIM:
             raise ProtocolError(502, f"more than {MAX_INTERIM} interim responses")
         return b"" if head.status == 100 or not self._minor else head.wire
 
-    def _whole(self, head: _Head, body: bytes, before: int) -> bytes:
+    def _whole(self, head: Head, body: bytes, before: int) -> bytes:
         """The common case in one step: the response came in one piece and goes on as it is, behind `before` octets."""
         self.status = head.status
         self.persistent = head.persistent
@@ -158,7 +173,7 @@ class Reply:
         self.head_octets += before + len(head.wire)
         return head.wire + body
 
-    def _begin(self, head: _Head, date: Callable[[], bytes]) -> bytes:
+    def _begin(self, head: Head, date: Callable[[], bytes]) -> bytes:
         """Take the final head: what it says of the body, and what the client gets for it."""
         self.persistent = head.persistent
         block = head.block
@@ -170,7 +185,7 @@ class Reply:
             if head.status == 101:
                 return self._switch(head)
         elif framing == "chunked" and self._minor:
-            self._body = ChunkedBody()
+            self._body = ChunkedBody(underscores=True)
         else:
             return self._reframe(head, date, chunked=framing == "chunked")
         if self.keep_alive and self._minor and head.wire:
@@ -178,12 +193,12 @@ class Reply:
         forward = head.forward if self._minor else head.forward.removesuffix(_CHUNKED)
         return self._compose(head, forward, date)
 
-    def _reframe(self, head: _Head, date: Callable[[], bytes], *, chunked: bool) -> bytes:
+    def _reframe(self, head: Head, date: Callable[[], bytes], *, chunked: bool) -> bytes:
         """Give the body another framing: the client does not know the instance's, or could not keep alive with it."""
         forward = head.forward.removesuffix(_CHUNKED)
         if chunked:
             self._payload = []
-            self._body = ChunkedBody(self._payload)
+            self._body = ChunkedBody(self._payload, underscores=True)
         else:
             self._body = CloseBody()
             self.persistent = False
@@ -194,7 +209,7 @@ class Reply:
             self.keep_alive = self.delimited = False
         return self._compose(head, forward, date)
 
-    def _compose(self, head: _Head, forward: bytes, date: Callable[[], bytes]) -> bytes:
+    def _compose(self, head: Head, forward: bytes, date: Callable[[], bytes]) -> bytes:
         if not head.block.has_date:
             forward += b"Date: %b\r\n" % date()
         if not self.keep_alive:
@@ -203,14 +218,14 @@ class Reply:
             forward += b"Connection: keep-alive\r\n"
         return head.line + CRLF + forward + CRLF
 
-    def _switch(self, head: _Head) -> bytes:
+    def _switch(self, head: Head) -> bytes:
         upgrade = head.block.upgrade
         if not self._upgrade or not upgrade:
             raise ProtocolError(502, "a switch of protocols that nobody asked for")
         self.switched = True
         return head.line + CRLF + head.forward + b"Connection: upgrade\r\nUpgrade: " + upgrade + HEAD_END
 
-    def _content(self, data: bytes, start: int) -> bytes:
+    def _content(self, data: bytes, start: int) -> Octets:
         body = self._body
         if body is None:
             # Behind a response without a body; after a switch it is the new protocol's.
@@ -223,18 +238,19 @@ class Reply:
         self.done = body.done
         if end < len(data):
             self.surplus += data[end:]
+        content: Octets = data
         if self._payload is not None:
             content = b"".join(self._payload)
             self._payload.clear()
             return content
         if start or end < len(data):
-            data = data[start:end]
-        if self._encode and data:
-            return b"%x\r\n%b\r\n" % (len(data), data)
-        return data
+            content = memoryview(data)[start:end] if end - start >= LARGE else data[start:end]
+        if self._encode and content:
+            return b"".join((b"%x\r\n" % len(content), content, CRLF))
+        return content
 
 
-def _parse(raw: bytes) -> _Head:
+def _parse(raw: bytes) -> Head:
     """Parse a response head, without its last CRLF CRLF, and remember it; raises ProtocolError (502)."""
     line, _, rest = raw.partition(CRLF)
     minor, status = parse_status_line(line)
@@ -246,10 +262,20 @@ def _parse(raw: bytes) -> _Head:
     forward = _unframed(block) if status < 200 or status == 204 else block.forward
     persistent = block.persistent is not False if minor else block.persistent is True
     wire = line + CRLF + forward + CRLF if block.has_date or status < 200 else b""
-    length = block.content_length if wire and response_framing(b"GET", status, block) == "length" else None
-    head = _Head(status, line, block, forward, persistent, wire, -1 if length is None else length)
-    _heads.put(raw, head)
+    length = _simple_length(status, block) if wire else -1
+    express = length + len(HEAD_END) if persistent and length >= 0 else 0
+    last_wire = wire[: -len(CRLF)] + b"Connection: close\r\n\r\n"
+    head = Head(status, line, block, forward, persistent, wire, last_wire, length, express)
+    seen_heads.put(raw, head)
     return head
+
+
+def _simple_length(status: int, block: ResponseBlock) -> int:
+    """How long the body of a final response to anything but HEAD is, if its head tells that; else -1."""
+    framing = response_framing(b"GET", status, block)
+    if framing == "none" and status >= 200:
+        return 0
+    return block.content_length or 0 if framing == "length" else -1
 
 
 def _unframed(block: ResponseBlock) -> bytes:

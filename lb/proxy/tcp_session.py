@@ -7,9 +7,9 @@ from typing import cast
 
 from lb.errors import UpstreamError
 from lb.proxy.attempts import Attempts
-from lb.proxy.balancer import TcpTarget
 from lb.proxy.context import TcpContext
 from lb.proxy.relay import Relay, reset
+from lb.proxy.targets import TcpTarget
 from lb.upstream.connection import UpstreamConnection
 from lb.upstream.dial import connect_timeout
 

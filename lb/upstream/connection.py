@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 
 class User(Protocol):
@@ -55,10 +55,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     `made` is called once, as soon as the connection is there, and names the user before anything else can happen to
     it: an instance may speak first. `requests` counts how often it was used, `eof` tells whether the instance has
-    closed its side.
+    closed its side. `companion` is what a user leaves with it for the next time, until it is lost.
     """
 
-    __slots__ = ("_made", "eof", "requests", "transport", "user")
+    __slots__ = ("_made", "companion", "eof", "requests", "transport", "user")
 
     def __init__(self, made: Callable[[UpstreamConnection], None]) -> None:
         self._made: Callable[[UpstreamConnection], None] | None = made
@@ -66,6 +66,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.requests = 0
         self.eof = False
+        self.companion: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -87,6 +88,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         self.user.upstream_lost(self, exc)
+        self.companion = None
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""

@@ -6,7 +6,7 @@ nginx's rules: last used, first out; at most so many; closed after `keepalive_ti
 
 from __future__ import annotations
 
-from lb.deadlines import NEVER, UNFILED, Deadlines
+from lb.deadlines import NEVER, Deadlines
 from lb.settings import UpstreamSettings
 from lb.upstream.connection import NOBODY, UpstreamConnection
 
@@ -14,28 +14,31 @@ from lb.upstream.connection import NOBODY, UpstreamConnection
 class IdlePool:
     """The idle connections of one endpoint, on one deadline.
 
-    It is their user while they are idle: whatever they say then ends them.
+    It is their user while they are idle: whatever they say then ends them. `idle` has them by the time of their last
+    use, in loop time. Where a call is too much, one may `popitem` there, and put back one of fewer than
+    `longest_use` requests while there are fewer than `room` and a `deadline` is set.
     """
 
-    __slots__ = ("_closed", "_deadlines", "_idle", "_settings", "deadline", "filed")
+    __slots__ = ("_deadlines", "_timeout", "deadline", "filed", "idle", "longest_use", "room")
 
     def __init__(self, settings: UpstreamSettings, deadlines: Deadlines) -> None:
-        self._settings = settings
         self._deadlines = deadlines
-        self._idle: dict[UpstreamConnection, float] = {}  # since when, in loop time
-        self._closed = False
+        self._timeout = settings.keepalive_timeout
+        self.idle: dict[UpstreamConnection, float] = {}
+        self.longest_use = settings.keepalive_requests
+        self.room = settings.keepalive_connections
         self.deadline = NEVER
-        self.filed = UNFILED
+        self.filed = NEVER
 
     def __len__(self) -> int:
-        return len(self._idle)
+        return len(self.idle)
 
     def __repr__(self) -> str:
-        return f"<IdlePool {len(self._idle)} idle{', closed' if self._closed else ''}>"
+        return f"<IdlePool {len(self.idle)} idle{'' if self.room else ', closed'}>"
 
     def take(self) -> UpstreamConnection | None:
         """Return the connection used last, or None. The caller becomes its user."""
-        idle = self._idle
+        idle = self.idle
         while idle:
             connection = idle.popitem()[0]
             if not connection.transport.is_closing():
@@ -44,29 +47,27 @@ class IdlePool:
 
     def give(self, connection: UpstreamConnection) -> None:
         """Keep a connection whose exchange ended cleanly, or close it where there is no room."""
-        settings = self._settings
         if (
-            self._closed
-            or connection.eof
-            or connection.requests >= settings.keepalive_requests
+            connection.eof
+            or connection.requests >= self.longest_use
             or connection.transport.is_closing()
-            or not settings.keepalive_connections
+            or not self.room
         ):
             self.dismiss(connection)
             return
-        if len(self._idle) >= settings.keepalive_connections:
-            self.dismiss(next(iter(self._idle)))
+        if len(self.idle) >= self.room:
+            self.dismiss(next(iter(self.idle)))
         connection.user = self
-        self._idle[connection] = self._deadlines.time()
+        self.idle[connection] = self._deadlines.time()
         if self.deadline == NEVER:
-            self._deadlines.set(self, settings.keepalive_timeout)
+            self._deadlines.set(self, self._timeout)
 
     def on_deadline(self) -> None:
         """See `Deadlines`: close what has been idle for too long, and wait for the next."""
-        timeout = self._settings.keepalive_timeout
+        timeout = self._timeout
         now = self._deadlines.time()
-        while self._idle:
-            connection, since = next(iter(self._idle.items()))
+        while self.idle:
+            connection, since = next(iter(self.idle.items()))
             if now < since + timeout:
                 self._deadlines.set(self, since + timeout - now)
                 return
@@ -74,9 +75,9 @@ class IdlePool:
 
     def close(self) -> None:
         """Close what is idle now and whatever is given later: the endpoint has left the catalog."""
-        self._closed = True
-        while self._idle:
-            self.dismiss(next(iter(self._idle)))
+        self.room = 0
+        while self.idle:
+            self.dismiss(next(iter(self.idle)))
         self._deadlines.cancel(self)
 
     def dismiss(self, connection: UpstreamConnection) -> None:
@@ -84,7 +85,7 @@ class IdlePool:
 
         At once: an instance that does not take what is left of a request would hold it for ever.
         """
-        self._idle.pop(connection, None)
+        self.idle.pop(connection, None)
         connection.user = NOBODY
         connection.abort()
 
@@ -98,7 +99,7 @@ class IdlePool:
 
     def upstream_lost(self, connection: UpstreamConnection, error: Exception | None) -> None:
         """See User."""
-        self._idle.pop(connection, None)
+        self.idle.pop(connection, None)
 
     def upstream_paused(self, connection: UpstreamConnection) -> None:
         """See User: nothing is written to an idle connection."""

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from lb.deadlines import NEVER, UNFILED, Deadlines
+from lb.deadlines import NEVER, Deadlines
 
 TICK = 1.0
 
@@ -64,7 +64,7 @@ class Connection:
 
     def __init__(self, clock: Clock, then: Callable[[], object] = lambda: None) -> None:
         self.deadline = NEVER
-        self.filed = UNFILED
+        self.filed = NEVER
         self.calls: list[float] = []
         self._clock = clock
         self._then = then

@@ -89,6 +89,7 @@ def test_every_setting_of_the_contract_arrives() -> None:
         *("--client-header-timeout", "4s", "--client-body-timeout", "5s", "--keepalive-timeout", "6s"),
         *("--keepalive-requests", "11", "--upstream-keepalive-requests", "12"),
         *("--max-body", "0", "--max-header", "16k", "--max-header-line", "4k", "--tcp-idle-timeout", "7s"),
+        *("--request-id", "X-Request-ID"),
         *("--drain-delay", "8s", "--drain-timeout", "9s", "--access-log", "-", "--access-log-format", "json"),
         *("--dns-ttl", "10s", "--dns-only-passing", "on", "--dns-tc", "off", "--recursor", "192.0.2.1"),
         *("--log-level", "debug", "--log-format", "json", "--empty-guard", "0", "--workers", "1"),
@@ -102,6 +103,7 @@ def test_every_setting_of_the_contract_arrives() -> None:
     assert (http.header_timeout, http.body_timeout, http.keepalive_timeout) == (4, 5, 6)
     assert (http.keepalive_requests, upstream.keepalive_requests) == (11, 12)
     assert (http.max_body, http.max_header, http.max_header_line) == (0, 16384, 4096)
+    assert http.request_id == "X-Request-ID"
     assert (tcp.host, tcp.idle_timeout) == ("127.0.0.1", 7)
     assert (found.drain.delay, found.drain.timeout) == (8, 9)
     assert (found.access_log.path, found.access_log.format) == ("-", "json")
@@ -143,6 +145,26 @@ def test_a_refusal_names_what_the_user_wrote(tmp_path: Path) -> None:
 def test_a_line_cannot_be_longer_than_its_header() -> None:
     expected = "--max-header-line: 8192 octets in a line are more than --max-header allows (4096)"
     assert refusal("--max-header", "4k") == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", "is not the name of a header field"),
+        ("X Request", "is not the name of a header field"),
+        ("X-Request-ID:", "is not the name of a header field"),
+        ("X-Request-ID: 1", "is not the name of a header field"),
+        ("X-Request-ID\r\nX-Other", "is not the name of a header field"),
+        ("Anfrage-Nümmer", "is not the name of a header field"),
+        ("x_request_id", "has a _ in it: such fields are not passed on"),
+        *((name, "has a meaning of its own") for name in ("Host", "connection", "Content-Length", "TE", "Upgrade")),
+        *((name, "has a meaning of its own") for name in ("X-Forwarded-For", "Referer", "Authorization", "Date")),
+    ],
+)
+def test_the_id_of_a_request_goes_in_a_field_of_its_own(name: str, reason: str) -> None:
+    if name:
+        assert refusal(CONSUL_EDGE_REQUEST_ID=name) == f"CONSUL_EDGE_REQUEST_ID: {name!r} {reason}"
+    assert refusal("--request-id", name) == f"--request-id: {name!r} {reason}"
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:53", "0.0.0.0:53"])

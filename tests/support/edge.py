@@ -20,7 +20,7 @@ import uvloop
 
 from lb.balance.endpoint import Endpoint
 from lb.catalog import model
-from lb.deadlines import UNFILED
+from lb.deadlines import NEVER
 from lb.observe.stats import HttpStats, ListenerStats, Stats, TcpStats
 from lb.proxy.plane import BalancerPlane
 from lb.settings import Address, HttpSettings, RoutingSettings, Settings, TcpSettings, UpstreamSettings
@@ -200,7 +200,7 @@ class Edge:
     def _deadlines(self) -> int:
         """Deadlines that are filed, but those of the pools."""
         filed = sum(len(bucket) for bucket in self.plane._deadlines._buckets.values())
-        return filed - sum(pool.filed != UNFILED for pool in self.plane._pools)
+        return filed - sum(pool.filed != NEVER for pool in self.plane._pools)
 
     def _left_over(self) -> str:
         """Name what is still counted or held, or nothing."""

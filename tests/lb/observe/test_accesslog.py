@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ import pytest
 
 from lb.observe.accesslog import AccessLog, basic_user, escape, open_log
 from lb.settings import AccessLogSettings
+from tests.support.edge import chunked, eventually, get, put, reply, scenario, web
 from tests.support.nginx import http_block, running_nginx
 from tests.support.process import free_port, wait_until
+from tests.support.scripted import Connection
 
 MOMENT = 1795409039.123  # 2026-11-23T04:43:59.123Z
 
@@ -107,6 +110,7 @@ def test_json(tmp_path: Path) -> None:
         upstream_seconds=0.01,
         host=b"web.example.com",
         user=b"joe",
+        request_id="7f0c",
     )
     assert line.count("\n") == 1
     assert json.loads(line) == {
@@ -124,6 +128,7 @@ def test_json(tmp_path: Path) -> None:
         "endpoint": "10.0.0.1:80",
         "tries": 2,
         "upstream_seconds": 0.01,
+        "request_id": "7f0c",
         "referer": "http://r/",
         "user_agent": 'x"\\xff\n',
     }
@@ -133,7 +138,7 @@ def test_json(tmp_path: Path) -> None:
 def test_a_broken_request_line_is_all_target_in_json(tmp_path: Path, request_line: bytes) -> None:
     entry = json.loads(written(tmp_path / "log", "json", "192.0.2.7", request_line, 400, 150))
     assert (entry["method"], entry["target"], entry["protocol"]) == ("", request_line.decode(), "")
-    assert (entry["referer"], entry["user_agent"], entry["upstream_seconds"]) == (None, None, None)
+    assert [entry[name] for name in ("referer", "user_agent", "upstream_seconds", "request_id")] == [None] * 4
 
 
 def test_every_byte_is_printed_or_escaped() -> None:
@@ -160,6 +165,30 @@ def test_the_user_of_basic_authorization(field: bytes, user: bytes | None) -> No
 
 def test_off_opens_nothing() -> None:
     assert open_log(AccessLogSettings("off")) is None
+
+
+@pytest.mark.parametrize("format_name", ["combined", "json"])
+def test_values_never_seen_before_are_all_written_and_take_up_little_memory(tmp_path: Path, format_name: Any) -> None:
+    path, lines, long_ones = tmp_path / "log", 8_000, 30
+    log = AccessLog(AccessLogSettings(str(path), format_name))
+    tracemalloc.start()
+    try:
+        for number in range(lines):
+            referer, agent = b"http://r/%d" % number, b"agent \xc3\xa9 %d %b" % (number, b"x" * (number % 200))
+            log.write(f"::{number:x}", b"GET /%d HTTP/1.1" % number, 200, 0, referer, agent, host=b"h%d" % number)
+        for number in range(long_ones):
+            log.write("::1", b"GET /%d?%b HTTP/1.1" % (number, b"x" * 100_000), 200, 0)
+        wait_until(lambda: log.written == lines + long_ones, what="all is written")
+        assert tracemalloc.get_traced_memory()[0] < 3 << 20
+    finally:
+        tracemalloc.stop()
+        log.close()
+    written = path.read_text().splitlines()
+    assert all("x" * 100_000 in line for line in written[lines:])
+    for number, line in enumerate(written[:lines]):
+        assert f"GET /{number} HTTP/1.1" in line or f'"target":"/{number}","protocol":"HTTP/1.1"' in line
+        assert f'"http://r/{number}"' in line
+        assert f' {number} {"x" * (number % 200)}"' in line
 
 
 def test_counts_and_reopen(tmp_path: Path) -> None:
@@ -196,6 +225,76 @@ def test_combined_is_what_nginx_prints(tmp_path: Path) -> None:
     assert [timeless(line) for line in (tmp_path / "ours").read_bytes().splitlines()] == [
         timeless(line) for line in theirs.read_bytes().splitlines()
     ]
+
+
+REQUESTS = {
+    "plain": get("/a?b=c", "User-Agent: curl/8", "Referer: http://r/"),
+    "absent": get("/"),
+    "empty": get("/", "User-Agent:", "Referer: "),
+    "odd": b'GET /a"b\\c?\xc3\xa9|{} HTTP/1.1\r\nHost: web.test\r\nUser-Agent: "\xff\t\\\r\n\r\n',
+    "user": get("/", "Authorization: Basic " + base64.b64encode(b"joe:secret").decode()),
+    "HEAD": get(method="HEAD"),
+    "HTTP/1.0": get(version="1.0"),
+    "POST": put(b"hello", method="POST"),
+    "no content": get("/204"),
+    "not modified": get("/304"),
+    "chunked": get("/chunked"),
+    "until close": get("/close", version="1.0"),
+    "not found": get("/404"),
+    "no host": get(host=""),
+    "nonsense": b"nonsense\r\n\r\n",
+    "binary": b"\x16\x03\x01\x02\r\n\r\n",
+    "nothing that fits": b"GET / HTTP/1.1 x\r\nHost: web.test\r\n\r\n",
+}
+
+
+async def _answer(connection: Connection) -> None:
+    """Answer as the path says."""
+    while request := await connection.request():
+        match request.split()[1]:
+            case b"/204":
+                await connection.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+            case b"/304":
+                await connection.send(b"HTTP/1.1 304 Not Modified\r\n\r\n")
+            case b"/404":
+                await connection.send(reply(b"gone", status="404 Not Found"))
+            case b"/chunked":
+                await connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(b"hello"))
+            case b"/close":
+                await connection.send(b"HTTP/1.1 200 OK\r\n\r\nhello")
+                return
+            case _ if request.startswith(b"HEAD "):
+                await connection.send(reply(b"hello")[:-5])
+            case _:
+                await connection.send(reply(b"hello"))
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+@scenario
+async def test_the_proxy_logs_a_request_as_nginx_before_the_same_instance(tmp_path: Path, name: str) -> None:
+    theirs, ours, port = tmp_path / "theirs", tmp_path / "ours", free_port()
+    log = AccessLog(AccessLogSettings(str(ours)))
+    async with web(_answer) as (edge_, [instance]):
+        assert edge_.plane._http is not None
+        edge_.plane._http._contexts[0].access_log = log
+        server = f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://127.0.0.1:{instance.port}; }} }}"
+        body = http_block(tmp_path, server).replace("access_log off;", f"access_log {theirs} combined;")
+        with running_nginx(tmp_path / "nginx", body):
+            for proxy in (port, edge_.port):
+                client = await edge_.client(proxy)
+                await client.send(REQUESTS[name])
+                await client.until(b"\r\n\r\n")
+                client.eof()
+                await client.left()
+            await eventually(theirs.read_bytes, "nginx's line")
+        await eventually(ours.read_bytes, "our line")
+    log.close()
+    assert _comparable(ours.read_bytes()) == _comparable(theirs.read_bytes())
+
+
+def _comparable(line: bytes) -> bytes:
+    """Leave out the time, and how long an error page of the proxy's own is."""
+    return re.sub(rb'" 400 \d+ "', b'" 400 - "', timeless(line))
 
 
 def ask(port: int, request_line: bytes, referer: bytes | None, agent: bytes | None, basic: bytes) -> None:

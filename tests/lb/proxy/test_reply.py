@@ -14,7 +14,7 @@ CODED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 def told(reply: Reply, *pieces: bytes) -> bytes:
     """What the client is told of a response that comes in these pieces."""
-    return b"".join(reply.feed(piece, lambda: DATE) for piece in pieces)
+    return b"".join(part for piece in pieces for part in reply.feed(piece, lambda: DATE))
 
 
 # method, minor version of the client, the instance's response, its body for the client, persistent
@@ -59,9 +59,9 @@ def test_whole_split_and_with_surplus(name: str) -> None:
 
 def test_octets_of_the_head_are_told_apart_from_those_of_the_body() -> None:
     reply = Reply(b"GET", 1, True)
-    out = reply.feed(b"HTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel", lambda: DATE)
+    out = told(reply, b"HTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel")
     assert len(out) - reply.head_octets == 3
-    out += reply.feed(b"lo", lambda: DATE)
+    out += told(reply, b"lo")
     assert len(out) - reply.head_octets == 5
 
 
@@ -102,17 +102,14 @@ def test_refused_head_counts_as_not_given_out(response: bytes) -> None:
 
 def test_switch_is_passed_on_only_as_asked_for() -> None:
     reply = Reply(b"GET", 1, True, upgrade=b"echo")
-    out = reply.feed(b"HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: echo\r\nX: 1\r\n\r\nraw", lambda: DATE)
+    out = told(reply, b"HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: echo\r\nX: 1\r\n\r\nraw")
     assert out == b"HTTP/1.1 101 Go\r\nX: 1\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
     assert (reply.switched, reply.surplus) == (True, b"raw")
 
 
 def test_interim_responses_announce_no_body() -> None:
     reply = Reply(b"GET", 1, True)
-    assert reply.feed(b"HTTP/1.1 103 Hints\r\nContent-Length: 5\r\nX: 1\r\n\r\n", lambda: DATE) == (
+    assert told(reply, b"HTTP/1.1 103 Hints\r\nContent-Length: 5\r\nX: 1\r\n\r\n") == (
         b"HTTP/1.1 103 Hints\r\nX: 1\r\n\r\n"
     )
-    assert (
-        reply.feed(b"HTTP/1.1 102 Wait\r\nTransfer-Encoding: chunked\r\n\r\n", lambda: DATE)
-        == b"HTTP/1.1 102 Wait\r\n\r\n"
-    )
+    assert told(reply, b"HTTP/1.1 102 Wait\r\nTransfer-Encoding: chunked\r\n\r\n") == b"HTTP/1.1 102 Wait\r\n\r\n"

@@ -1,0 +1,46 @@
+"""Replies to requests that no service gets: the page, the counter of the listener, the line in the access log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lb.errors import ProtocolError
+from lb.http1.head import CRLF, RequestBlock
+from lb.http1.target import RequestLine
+from lb.observe.accesslog import basic_user
+from lb.proxy.pages import page
+
+if TYPE_CHECKING:
+    from lb.proxy.http_session import HttpSession
+
+
+def tell_unrouted(session: HttpSession, line: RequestLine, block: RequestBlock, *, keep_alive: bool) -> None:
+    """Answer a request whose host or path no service has."""
+    context = session.context
+    reason = "no service is known by this name"
+    head = line.method == b"HEAD"
+    reply = page(404, reason, date=context.date(), close=not keep_alive, minor=line.minor, head=head)
+    context.stats.reject(404)
+    if context.access_log is not None:
+        context.access_log.write(
+            session.remote,
+            line.raw,
+            404,
+            len(reply.body),
+            block.referer,
+            block.user_agent,
+            host=block.authority,
+            user=basic_user(block.authorization),
+        )
+    context.outbox.write(session.transport, reply.head + reply.body)
+
+
+def tell_refused(session: HttpSession, error: ProtocolError, buffer: bytes) -> None:
+    """Answer what is no request; it begins `buffer`."""
+    context = session.context
+    context.stats.reject(error.status)
+    reply = page(error.status, error.reason, date=context.date(), close=True)
+    if context.access_log is not None:
+        line = buffer[: context.limits.line].partition(CRLF)[0]
+        context.access_log.write(session.remote, line, error.status, len(reply.body))
+    context.outbox.write(session.transport, reply.head + reply.body)

@@ -9,14 +9,18 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.macro import machine
 from benchmarks.macro.loads import LOADS
-from benchmarks.macro.peers import PEERS, Running, read_version
-from benchmarks.macro.processes import BenchmarkError
-from benchmarks.macro.report import Report, draw, to_json, to_markdown
-from benchmarks.macro.run import Plan, Sample, choose, run, start_all
+from benchmarks.macro.markdown import summary_line, to_markdown
+from benchmarks.macro.memory import CHANGES, CLIENTS, REQUESTS, Result, make_checks, run_checks
+from benchmarks.macro.peers import PEERS, Running, read_version, start_origin
+from benchmarks.macro.plot import draw
+from benchmarks.macro.processes import BenchmarkError, allow_open_files
+from benchmarks.macro.report import Report, to_json
+from benchmarks.macro.run import Choice, Plan, Sample, choose, run, set_pace, start_all
 from benchmarks.macro.site import Site, make_site, make_work_folder
 
 EXAMPLE_PORT = 10000
@@ -45,10 +49,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    names = ", ".join([*(peer.name for peer in PEERS), *(load.name for load in LOADS)])
+    names = ", ".join(
+        [*(peer.name for peer in PEERS), *(load.name for load in LOADS), *(each.name for each in make_checks())]
+    )
     parser = argparse.ArgumentParser(prog="benchmarks.macro", description=__doc__)
     parser.add_argument("--rounds", type=_positive, default=5, help="rounds after the warm-up (default %(default)s)")
     parser.add_argument("--seconds", type=_positive, default=3, help="length of one run (default %(default)s)")
+    parser.add_argument("--clients", type=_positive, default=CLIENTS, help="of idle-clients (default %(default)s)")
+    parser.add_argument("--requests", type=_positive, default=REQUESTS, help="of endurance (default %(default)s)")
+    parser.add_argument("--changes", type=_positive, default=CHANGES, help="of endurance (default %(default)s)")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help=f"may repeat: {names}")
     parser.add_argument("--output", type=Path, help="folder for results (default benchmarks/results, none with --only)")
     parser.add_argument("--keep", action="store_true", help="keep the peers' configurations and logs")
@@ -66,29 +75,21 @@ def _compare(options: argparse.Namespace, work: Path) -> int:
     for command in ("nginx", "taskset"):
         if not shutil.which(command):
             raise BenchmarkError(f"{command} is not on the PATH; nothing can be measured without it")
-    peers, loads = choose(PEERS, LOADS, options.only)
-    for tool in sorted({load.tool for load in loads if not shutil.which(load.tool)}):
-        print(f"{tool} is not on the PATH: its loads are left out", file=sys.stderr)
-    loads = [load for load in loads if shutil.which(load.tool)]
-    samples: list[Sample] = []
-    status = 0
+    allow_open_files()
+    choice = choose(PEERS, LOADS, make_checks(options.clients, options.requests, options.changes), options.only)
+    for tool in sorted(tool for tool in _tools(choice) if not shutil.which(tool)):
+        print(f"{tool} is not on the PATH: what it measures is left out", file=sys.stderr)
+    plan = Plan(
+        peers=choice.peers,
+        loads=[load for load in choice.loads if shutil.which(load.tool)],
+        checks=[check for check in choice.checks if shutil.which(check.tool)],
+        rounds=options.rounds,
+        seconds=options.seconds,
+    )
     with ExitStack() as held:
         site = make_site(work, held)
-        running = start_all(site, peers)
-        peers = [peer for peer in peers if peer.name in running]
-        plan = Plan(peers=peers, loads=loads, rounds=options.rounds, seconds=options.seconds)
-        commands = _commands(site, plan, running)
-        try:
-            for sample in run(site, plan, running):
-                samples.append(sample)
-                _show(sample)
-        except KeyboardInterrupt:
-            status = 130
-    if not samples:
-        if status:
-            return status
-        raise BenchmarkError("nothing was measured")
-    report = _report(plan, samples, commands)
+        start_origin(site)
+        report, status = _measure(site, plan)
     table = to_markdown(report)
     print(f"\n{table}")
     if folder := options.output or (None if options.only else RESULTS):
@@ -96,38 +97,81 @@ def _compare(options: argparse.Namespace, work: Path) -> int:
     return status
 
 
-def _report(plan: Plan, samples: Sequence[Sample], commands: Mapping[str, str]) -> Report:
+def _measure(site: Site, plan: Plan) -> tuple[Report, int]:
+    """Run loads and checks; return what was measured, and 130 if Ctrl-C came in between, else 0."""
+    samples: list[Sample] = []
+    memory: list[Result] = []
+    commands = _check_commands(site, plan)
+    status = 0
+    try:
+        with ExitStack() as held:
+            loads_site = replace(site, held=held)
+            running = start_all(
+                loads_site, [peer for peer in plan.peers if any(load.suits(peer) for load in plan.loads)]
+            )
+            plan = set_pace(loads_site, plan, running)
+            commands = {**_load_commands(site, plan, running), **commands}
+            for sample in run(site, plan, running):
+                samples.append(sample)
+                _show(sample)
+        for result in run_checks(site, plan.checks, plan.peers):
+            memory.append(result)
+            print(summary_line(result), flush=True)
+    except KeyboardInterrupt:
+        status = 130
+    if not samples and not memory:
+        if status:
+            raise KeyboardInterrupt
+        raise BenchmarkError("nothing was measured")
+    return _report(plan, samples, memory, commands), status
+
+
+def _report(plan: Plan, samples: Sequence[Sample], memory: Sequence[Result], commands: Mapping[str, str]) -> Report:
+    measured = {sample.peer for sample in samples} | {result.peer for result in memory}
+    peers = [peer for peer in plan.peers if peer.name in measured]
     return Report(
         machine=machine.describe(),
-        versions=_versions(plan),
-        about={peer.name: peer.about for peer in plan.peers},
+        versions={**{peer.name: peer.read_version() for peer in peers}, **_tool_versions(plan)},
+        about={peer.name: peer.about for peer in peers},
+        bases={peer.name: peer.base for peer in peers if peer.base},
         commands=commands,
-        rounds=max(sample.round for sample in samples),
+        rounds=max((sample.round for sample in samples), default=0),
         seconds=plan.seconds,
         loads=plan.loads,
         samples=samples,
+        checks=plan.checks,
+        memory=memory,
     )
 
 
 def _show(sample: Sample) -> None:
     errors = f", {sample.errors} errors" if sample.errors else ""
-    name = f"round {sample.round}  {sample.load:14} {sample.peer:16}"
-    print(f"{name} {sample.rate:12,.0f}  core {sample.busy:4.0%}{errors}", flush=True)
+    latency = "" if sample.p50_ms is None else f", p50 {sample.p50_ms:.2f} ms, p99 {sample.p99_ms:.2f} ms"
+    name = f"round {sample.round}  {sample.load:14} {sample.peer:20}"
+    print(f"{name} {sample.rate:12,.0f}  core {sample.busy:4.0%}{latency}{errors}", flush=True)
 
 
-def _versions(plan: Plan) -> dict[str, str]:
-    tools = {"wrk": ("-v",), "dnsperf": ("-h",)}
-    used = {load.tool for load in plan.loads}
-    return {
-        **{peer.name: peer.read_version() for peer in plan.peers},
-        **{tool: read_version(tool, *arguments) for tool, arguments in tools.items() if tool in used},
-    }
+def _tool_versions(plan: Plan) -> dict[str, str]:
+    tools = {"wrk": ("-v",), "h2load": ("--version",), "dnsperf": ("-h",)}
+    return {tool: read_version(tool, *arguments) for tool, arguments in tools.items() if tool in _tools(plan)}
 
 
-def _commands(site: Site, plan: Plan, running: Mapping[str, Running]) -> dict[str, str]:
-    """Return how peers and loads were run, with this run's folders and ports replaced by words."""
+def _tools(choice: Choice) -> set[str]:
+    return {load.tool for load in choice.loads} | {check.tool for check in choice.checks}
+
+
+def _load_commands(site: Site, plan: Plan, running: Mapping[str, Running]) -> dict[str, str]:
     lines = {name: peer.program.argv for name, peer in running.items()}
     lines |= {load.name: load.command(site, EXAMPLE_PORT, plan.seconds) for load in plan.loads}
+    return _printable(site, lines)
+
+
+def _check_commands(site: Site, plan: Plan) -> dict[str, str]:
+    return _printable(site, {check.name: check.command(site, EXAMPLE_PORT) for check in plan.checks})
+
+
+def _printable(site: Site, lines: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return how something was run, with this run's folders and ports replaced by words."""
     folders = {str(site.work): "DIR", sys.executable: "python", f"{Path(__file__).parents[2]}/": ""}
     return {name: anonymous(shlex.join(argv), folders) for name, argv in lines.items()}
 

@@ -14,26 +14,29 @@ TIMEOUT = 10.0
 TRANSACTION = 64
 """The most operations that Consul takes in one transaction."""
 
+REGISTER = "/v1/agent/service/register"
+
 DNS_NODE = "bench-names"
 
 
 def leader_elected(agent: int) -> bool:
     """Tell whether the agent at HTTP port `agent` can take writes."""
-    return bool(_request(agent, "GET", "/v1/status/leader"))
+    return bool(request(agent, "GET", "/v1/status/leader"))
 
 
-def register_origin(agent: int, site: Site, tcp_port: int) -> None:
+def register_origin(agent: int, site: Site, tcp_port: int | None) -> None:
     """Register the origin's servers, as an HTTP service and as a TCP service to be listened for on `tcp_port`."""
-    for name, tag in ((SERVICE, "http"), (f"tcpfront-{tcp_port}", "tcp")):
+    services = [(SERVICE, "http")]
+    if tcp_port is not None:
+        services.append((f"tcpfront-{tcp_port}", "tcp"))
+    for name, tag in services:
         for index, port in enumerate(site.origin_ports):
-            instance = {
-                "ID": f"{name}-{index}",
-                "Name": name,
-                "Tags": [tag],
-                "Address": "127.0.0.1",
-                "Port": port,
-            }
-            _request(agent, "PUT", "/v1/agent/service/register", instance)
+            request(agent, "PUT", REGISTER, origin_instance(name, index, port, tag))
+
+
+def origin_instance(name: str, index: int, port: int, tag: str = "http") -> dict[str, Any]:
+    """Return the registration of the origin's server on `port` as the `index`-th instance of a service."""
+    return {"ID": f"{name}-{index}", "Name": name, "Tags": [tag], "Address": "127.0.0.1", "Port": port}
 
 
 def register_names(agent: int) -> None:
@@ -43,7 +46,7 @@ def register_names(agent: int) -> None:
         *(_set_service(index, number) for index in range(DNS_NAMES) for number in range(len(dns_addresses(index)))),
     ]
     for start in range(0, len(operations), TRANSACTION):
-        _request(agent, "PUT", "/v1/txn", operations[start : start + TRANSACTION])
+        request(agent, "PUT", "/v1/txn", operations[start : start + TRANSACTION])
 
 
 def _set_service(index: int, number: int) -> dict[str, Any]:
@@ -56,11 +59,12 @@ def _set_service(index: int, number: int) -> dict[str, Any]:
     return {"Service": {"Verb": "set", "Node": DNS_NODE, "Service": service}}
 
 
-def _request(agent: int, method: str, path: str, body: object = None) -> Any:
-    request = urllib.request.Request(
+def request(agent: int, method: str, path: str, body: object = None) -> Any:
+    """Ask the agent at HTTP port `agent`, and return its answer; raises OSError (HTTPError for a refusal)."""
+    question = urllib.request.Request(
         f"http://127.0.0.1:{agent}{path}",
         method=method,
         data=None if body is None else json.dumps(body).encode(),
     )
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+    with urllib.request.urlopen(question, timeout=TIMEOUT) as answer:
         return json.loads(answer.read() or b"null")

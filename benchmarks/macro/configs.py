@@ -16,6 +16,9 @@ from benchmarks.macro.site import (
     dns_name,
 )
 
+NGINX_CONNECTIONS = 16384
+"""Connections that one nginx worker may have: room for the idle clients of the memory checks."""
+
 
 def nginx(work: Path, name: str, body: str, *, workers: int = 1, head: str = "") -> str:
     """Wrap `body` (an http or stream block) into a configuration that stays in the foreground and below `work`."""
@@ -24,15 +27,15 @@ def nginx(work: Path, name: str, body: str, *, workers: int = 1, head: str = "")
 user root;
 daemon off;
 worker_processes {workers};
-worker_rlimit_nofile 16384;
+worker_rlimit_nofile {NGINX_CONNECTIONS};
 pid {work}/{name}.pid;
 error_log stderr error;
-events {{ worker_connections 4096; }}
+events {{ worker_connections {NGINX_CONNECTIONS}; }}
 {body}"""
 
 
 def http_block(work: Path, name: str, body: str) -> str:
-    """Return an nginx http block with the settings that Debian ships, but no access log: no peer writes one."""
+    """Return an nginx http block with the settings that Debian ships, but no access log unless `body` names one."""
     temp_paths = "\n".join(
         f"    {kind}_temp_path {work}/{name}-{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
@@ -99,8 +102,14 @@ def nginx_templates(work: Path, port: int, origins: Sequence[int]) -> str:
     return nginx(work, "nginx-templates", http_block(work, "nginx-templates", body))
 
 
-def nginx_tuned(work: Path, port: int, origins: Sequence[int]) -> str:
-    """nginx at its best for this work: upstream keep-alive, nothing on disk, buffers that the cache can hold."""
+def nginx_tuned(
+    work: Path, port: int, origins: Sequence[int], *, name: str = "nginx-tuned", access_log: Path | None = None
+) -> str:
+    """nginx at its best for this work: upstream keep-alive, nothing on disk, buffers that the cache can hold.
+
+    An access log is written in pieces of 64 KiB or every 100 ms, as consul-edge writes its own.
+    """
+    log = f"access_log {access_log} combined buffer=64k flush=100ms;" if access_log else ""
     body = f"""\
     keepalive_requests 10000000;
     upstream {SERVICE} {{
@@ -111,6 +120,7 @@ def nginx_tuned(work: Path, port: int, origins: Sequence[int]) -> str:
     server {{
         listen 127.0.0.1:{port} backlog=4096;
         server_name {HOST};
+        {log}
         location / {{
             proxy_pass http://{SERVICE};
             proxy_http_version 1.1;
@@ -123,7 +133,7 @@ def nginx_tuned(work: Path, port: int, origins: Sequence[int]) -> str:
             client_body_buffer_size 16k;
         }}
     }}"""
-    return nginx(work, "nginx-tuned", http_block(work, "nginx-tuned", body))
+    return nginx(work, name, http_block(work, name, body))
 
 
 def nginx_stream(work: Path, port: int, origins: Sequence[int], module: Path | None) -> str:

@@ -16,6 +16,15 @@ local browser = {
   ["DNT"] = "1",
 }
 
+local threads = 0
+
+-- Called for each thread, before its own `init`: threads share no variables.
+function setup(thread)
+  threads = threads + 1
+  thread:set("thread_number", threads)
+end
+
+-- A mode changes what `wrk.format` makes of a request, or returns a function that makes each one.
 local modes = {}
 
 function modes.small() end
@@ -28,14 +37,26 @@ function modes.connect()
   wrk.headers["Connection"] = "close"
 end
 
--- A path and a cookie that were never seen before, in a browser's request.
+-- A path and a cookie that were never seen before, in a browser's request: neither in this run nor in one before.
 function modes.unique()
   modes.browser()
+  local run = string.format("%x-%d", os.time(), thread_number)
   local count = 0
-  function request()
+  return function()
     count = count + 1
-    wrk.headers["Cookie"] = string.format("session=%020x; theme=dark; consent=1", count)
-    return wrk.format("GET", "/item/" .. count)
+    wrk.headers["Cookie"] = string.format("session=%s-%08x; theme=dark; consent=1", run, count)
+    return wrk.format("GET", string.format("/item/%s/%d", run, count))
+  end
+end
+
+-- A browser's request that is always the same, and one never seen before, in turn.
+function modes.mixed()
+  local fresh = modes.unique()
+  local known = wrk.format()
+  local turn = false
+  return function()
+    turn = not turn
+    return turn and known or fresh()
   end
 end
 
@@ -50,11 +71,9 @@ function modes.upload()
 end
 
 function init(args)
-  modes[args[1]]()
-  if args[1] ~= "unique" then
-    local fixed = wrk.format()
-    function request() return fixed end
-  end
+  local varied = modes[args[1]]()
+  local fixed = wrk.format()
+  request = varied or function() return fixed end
 end
 
 function done(summary, latency)

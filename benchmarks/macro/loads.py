@@ -9,27 +9,34 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from benchmarks.macro import configs
-from benchmarks.macro.peers import Kind
+from benchmarks.macro.peers import Kind, Peer
 from benchmarks.macro.processes import BenchmarkError
 from benchmarks.macro.site import BULK_BYTES, DNS_NAMES, HOST, Site, dns_name
 
 SCRIPT = Path(__file__).with_name("load.lua")
 MEGABYTE = 1_000_000
 
+H2LOAD_TICK_MS = 10
+"""h2load wakes a client of constant rate this often at most; it then sends what has come due."""
+
+PACE_TOLERANCE = 0.05
+"""The share of a constant rate by which a peer may fall behind."""
+
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What one run of a load did: units of work, in how many seconds, with how many failures; the 99th percentile."""
+    """What one run of a load did: units of work, in how many seconds, how many failures, percentiles of the latency."""
 
     work: float
     seconds: float
     errors: int
     p99_ms: float | None
+    p50_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +59,26 @@ class Load(ABC):
         return f"{self.unit}/s" if self.per == "second" else f"{self.unit} per CPU second"
 
     @property
+    def result(self) -> Literal["rate", "latency"]:
+        """Return what the load finds out: how much a peer can do, or how long it takes."""
+        return "rate"
+
+    @property
     @abstractmethod
     def tool(self) -> str:
         """Return the program that makes the load."""
 
+    def suits(self, peer: Peer) -> bool:
+        """Tell whether the peer takes part."""
+        return self.kind in peer.kinds and (not peer.loads or self.name in peer.loads)
+
     @abstractmethod
     def command(self, site: Site, port: int, seconds: int) -> list[str]:
         """Return the command that puts the load on the port for so many seconds."""
+
+    def count(self, site: Site, output: str) -> Count:
+        """Return what a run did, from what its command printed or wrote below the work folder."""
+        return self.parse(output)
 
     @abstractmethod
     def parse(self, output: str) -> Count:
@@ -97,6 +117,86 @@ class WrkLoad(Load):
             )
         except (IndexError, KeyError, TypeError, ValueError) as error:
             raise BenchmarkError(f"wrk printed no counts: {output[-300:]!r}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class PacedLoad(Load):
+    """An HTTP load by h2load at a constant `rate` (requests/s): its result is the latency at that rate.
+
+    Clients of h2load that start together wake together: they would all ask at once, and wait for each other. So they
+    start one after the other over the time between two wakings.
+    """
+
+    rate: int
+    peers: frozenset[str]
+    connections: int = 64
+
+    @property
+    def result(self) -> Literal["rate", "latency"]:
+        """Return what the load finds out."""
+        return "latency"
+
+    @property
+    def tool(self) -> str:
+        """Return the program that makes the load."""
+        return "h2load"
+
+    def suits(self, peer: Peer) -> bool:
+        """Tell whether the peer takes part."""
+        return Load.suits(self, peer) and peer.name in self.peers
+
+    def at(self, rate: float) -> PacedLoad:
+        """Return the load with the rate that its clients can keep together: whole requests/s for each of them."""
+        return replace(self, rate=max(1, int(rate / self.connections)) * self.connections)
+
+    def command(self, site: Site, port: int, seconds: int) -> list[str]:
+        """Return the h2load command, with its log of requests below the work folder."""
+        log = self._log(site)
+        log.unlink(missing_ok=True)
+        starts = -(-self.connections // H2LOAD_TICK_MS)
+        return [
+            "h2load", "--h1", f"-t{site.client_threads}", f"-c{self.connections}", f"-n{self.rate * seconds}",
+            f"--rps={self.rate // self.connections}", f"-r{starts}", "--rate-period=1ms", "-N", "10s",
+            f"--log-file={log}", f"--connect-to=127.0.0.1:{port}", f"http://{HOST}/",
+        ]  # fmt: skip
+
+    def count(self, site: Site, output: str) -> Count:
+        """Return what a run did, from its log of requests."""
+        try:
+            return self.parse(self._log(site).read_text())
+        except OSError as error:
+            raise BenchmarkError(f"h2load wrote no log: {error.strerror}; it printed {output[-300:]!r}") from error
+
+    def parse(self, output: str) -> Count:
+        """Read the log: a line for each request, with its start (µs since the epoch), its status and its duration (µs).
+
+        What was not asked in time, because the peer fell behind by more than the tolerance, counts as errors.
+        """
+        try:
+            rows = [tuple(map(int, line.split("\t")[:3])) for line in output.splitlines()]
+            starts = [start for start, _, _ in rows]
+            times = sorted(duration for _, status, duration in rows if status == 200)
+        except ValueError as error:
+            raise BenchmarkError(f"h2load wrote a log that cannot be read: {error}") from error
+        if not times or len(rows) < 2:
+            raise BenchmarkError("h2load got no reply")
+        seconds = (max(starts) - min(starts)) / 1e6
+        due = self.rate * seconds * (1 - PACE_TOLERANCE)
+        return Count(
+            work=len(times),
+            seconds=seconds,
+            errors=len(rows) - len(times) + max(0, round(due) - len(rows)),
+            p99_ms=percentile(times, 99) / 1e3,
+            p50_ms=percentile(times, 50) / 1e3,
+        )
+
+    def _log(self, site: Site) -> Path:
+        return site.work / f"{self.name}.log"
+
+
+def percentile(ordered: Sequence[int], percent: int) -> int:
+    """Return the smallest of the ordered values that `percent` in a hundred of them do not exceed (nearest rank)."""
+    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +244,13 @@ def _bulk(name: str, about: str, kind: Kind, mode: str) -> WrkLoad:
     )
 
 
+SMALL = WrkLoad("http-small", "GET, small reply, 64 kept connections", "http", "requests", "second", "small")
+
+PACEMAKER = "nginx-tuned"
+"""The peer whose rate under `SMALL` sets the pace of paced loads: half of it."""
+
 LOADS: Sequence[Load] = (
-    WrkLoad("http-small", "GET, small reply, 64 kept connections", "http", "requests", "second", "small"),
+    SMALL,
     WrkLoad("http-browser", "the same with 13 headers of a browser", "http", "requests", "second", "browser"),
     WrkLoad(
         "http-unique", "the same with a path and a cookie never seen before", "http", "requests", "second", "unique"
@@ -153,6 +258,15 @@ LOADS: Sequence[Load] = (
     WrkLoad("http-connect", "GET, a new connection for each request", "http", "requests", "CPU second", "connect"),
     _bulk("http-bulk", "GET, replies of 1 MiB", "http", "bulk"),
     _bulk("http-upload", "POST, bodies of 1 MiB", "http", "upload"),
+    PacedLoad(
+        "http-paced",
+        f"the requests of http-small at a constant rate, half of what {PACEMAKER} makes of them",
+        "http",
+        "requests",
+        "second",
+        rate=0,
+        peers=frozenset({"consul-edge", "nginx-tuned", "haproxy"}),
+    ),
     WrkLoad("tcp-small", "small request and reply, 64 kept connections", "tcp", "requests", "second", "small"),
     WrkLoad("tcp-connect", "a new connection for each request", "tcp", "requests", "CPU second", "connect"),
     _bulk("tcp-bulk", "1 MiB to the client", "tcp", "bulk"),

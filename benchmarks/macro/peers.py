@@ -11,8 +11,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +28,9 @@ STREAM_MODULES = (
 )
 """Where distributions keep nginx's stream module when it is not built in."""
 
+LOGGED_LOADS = frozenset({"http-small", "http-browser"})
+"""The loads under which an access log is measured."""
+
 
 @dataclass(frozen=True, slots=True)
 class Running:
@@ -35,13 +38,19 @@ class Running:
 
     program: Program
     ports: Mapping[Kind, int]
+    access_log: Path | None = None
+    """The file that gets a line for each request."""
+    agent: int | None = None
+    """HTTP port of the Consul agent from which it learns everything."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
     """One line of the comparison.
 
-    `commands` must be on the PATH; the first one, with the arguments `version`, tells the version.
+    `commands` must be on the PATH; the first one, with the arguments `version`, tells the version. `loads` names the
+    loads that the peer takes part in, all of its kinds when empty. `base` names the peer of which this one is a
+    variant that does more for each request.
     """
 
     name: str
@@ -50,6 +59,8 @@ class Peer:
     start: Callable[[Site], Running]
     commands: tuple[str, ...]
     version: tuple[str, ...] = ("-v",)
+    loads: frozenset[str] = frozenset()
+    base: str = ""
 
     def missing(self) -> str:
         """Return why the peer cannot take part, empty when it can."""
@@ -106,6 +117,14 @@ def _start_nginx_tuned(site: Site) -> Running:
     return Running(_launch_nginx(site, "nginx-tuned", config, port), {"http": port})
 
 
+def _start_nginx_tuned_log(site: Site) -> Running:
+    (port,) = free_ports(1)
+    name = "nginx-tuned-log"
+    log = site.work / f"{name}.access"
+    config = configs.nginx_tuned(site.work, port, site.origin_ports, name=name, access_log=log)
+    return Running(_launch_nginx(site, name, config, port), {"http": port}, access_log=log)
+
+
 def _start_nginx_stream(site: Site) -> Running:
     (port,) = free_ports(1)
     module = next((path for path in STREAM_MODULES if path.exists()), None)
@@ -122,27 +141,49 @@ def _start_haproxy(site: Site) -> Running:
 
 
 def _start_consul_edge(site: Site) -> Running:
+    """Start consul-edge as an HTTP, TCP and DNS server."""
+    tcp_port, dns_port = free_ports(2)
+    planes = ("--tcp", "127.0.0.1", "--dns", f"127.0.0.1:{dns_port}")
+    running = _launch_consul_edge(site, "consul-edge", planes, tcp_port)
+    running.program.wait_ready(lambda: probes.http_reply(tcp_port) and probes.dns_names(dns_port))
+    return replace(running, ports={**running.ports, "tcp": tcp_port, "dns": dns_port})
+
+
+def _start_consul_edge_combined(site: Site) -> Running:
+    return _start_logging_consul_edge(site, "consul-edge-combined", ("--access-log-format", "combined"))
+
+
+def _start_consul_edge_json(site: Site) -> Running:
+    duties = ("--access-log-format", "json", "--request-id", "X-Request-ID")
+    return _start_logging_consul_edge(site, "consul-edge-json", duties)
+
+
+def _start_logging_consul_edge(site: Site, name: str, duties: Sequence[str]) -> Running:
+    log = site.work / f"{name}.access"
+    flags = ("--tcp", "off", "--dns", "off", "--access-log", str(log), *duties)
+    return replace(_launch_consul_edge(site, name, flags), access_log=log)
+
+
+def _launch_consul_edge(site: Site, name: str, flags: Sequence[str], tcp_port: int | None = None) -> Running:
     """Start consul-edge with one data-plane process, and the Consul agent from which it learns everything."""
-    http_port, tcp_port, dns_port, admin_port = free_ports(4)
-    _, agent, _ = _launch_consul(site, "consul-edge-catalog")
+    http_port, admin_port = free_ports(2)
+    _, agent, _ = _launch_consul(site, f"{name}-catalog")
     catalog.register_origin(agent, site, tcp_port)
-    state = site.work / "consul-edge-state"
+    state = site.work / f"{name}-state"
     state.mkdir()
     program = _launch(
         site,
-        "consul-edge",
+        name,
         [
             sys.executable, "-m", "lb.cli", "run", "--consul", f"http://127.0.0.1:{agent}",
-            "--domain", DOMAIN, "--http", f"127.0.0.1:{http_port}", "--tcp", "127.0.0.1",
-            "--dns", f"127.0.0.1:{dns_port}", "--admin", f"127.0.0.1:{admin_port}", "--state-dir", str(state),
+            "--domain", DOMAIN, "--http", f"127.0.0.1:{http_port}", *flags,
+            "--admin", f"127.0.0.1:{admin_port}", "--state-dir", str(state),
             "--keepalive-requests", "10000000", "--upstream-keepalive-requests", "10000000",
         ],
         env={"CONSUL_EDGE_WORKERS": "1"},
     )  # fmt: skip
-    program.wait_ready(
-        lambda: probes.http_reply(http_port) and probes.http_reply(tcp_port) and probes.dns_names(dns_port)
-    )
-    return Running(program, {"http": http_port, "tcp": tcp_port, "dns": dns_port})
+    program.wait_ready(lambda: probes.http_reply(http_port))
+    return Running(program, {"http": http_port}, agent=agent)
 
 
 def _start_consul(site: Site) -> Running:
@@ -225,6 +266,33 @@ PEERS: tuple[Peer, ...] = (
         kinds=frozenset({"http"}),
         start=_start_nginx_tuned,
         commands=("nginx",),
+    ),
+    ConsulEdge(
+        name="consul-edge-combined",
+        about="consul-edge with an access log in nginx's combined format",
+        kinds=frozenset({"http"}),
+        start=_start_consul_edge_combined,
+        commands=("consul",),
+        loads=LOGGED_LOADS,
+        base="consul-edge",
+    ),
+    ConsulEdge(
+        name="consul-edge-json",
+        about="consul-edge with an access log of JSON lines, and a request id for each request",
+        kinds=frozenset({"http"}),
+        start=_start_consul_edge_json,
+        commands=("consul",),
+        loads=LOGGED_LOADS,
+        base="consul-edge",
+    ),
+    Peer(
+        name="nginx-tuned-log",
+        about="nginx-tuned with an access log in its combined format, written in pieces of 64 KiB",
+        kinds=frozenset({"http"}),
+        start=_start_nginx_tuned_log,
+        commands=("nginx",),
+        loads=LOGGED_LOADS,
+        base="nginx-tuned",
     ),
     Peer(
         name="nginx-stream",

@@ -13,11 +13,11 @@ TIMEOUT = 2.0
 """Seconds for one question."""
 
 
-def http_reply(port: int) -> bool:
-    """Tell whether the service answers on the port; raise OSError when nothing listens."""
+def http_reply(port: int, host: str = HOST) -> bool:
+    """Tell whether the service of that host name answers on the port; raise OSError when nothing listens."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
     try:
-        connection.request("GET", "/", headers={"Host": HOST})
+        connection.request("GET", "/", headers={"Host": host})
         answer = connection.getresponse()
         return answer.status == http.HTTPStatus.OK and answer.read().decode() == SMALL_REPLY
     except http.client.HTTPException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -11,6 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+OPEN_FILES = 65_536
+"""Descriptors that programs may have open, where the machine lets us say so."""
 
 
 class BenchmarkError(Exception):
@@ -83,6 +87,10 @@ class Program:
                 ticks += int(fields[11]) + int(fields[12])
         return ticks / TICKS_PER_SECOND
 
+    def resident_bytes(self) -> int:
+        """Return the resident memory of the program's living processes."""
+        return sum(_resident_bytes(Path(f"/proc/{pid}")) for pid in self.pids())
+
     def stop(self) -> None:
         """End the program: politely, then not."""
         if self._process.poll() is None:
@@ -95,6 +103,51 @@ class Program:
 
     def _log_tail(self) -> str:
         return " | ".join(self.log.read_text(errors="replace").splitlines()[-5:]) or "it printed nothing"
+
+
+def output_of(command: Sequence[str], cpus: Iterable[int], timeout: float) -> str:
+    """Run a command on `cpus`, for `timeout` seconds at most, and return what it printed.
+
+    Raises `BenchmarkError` when it fails or does not end in time.
+    """
+    try:
+        done = subprocess.run(on_cpus(command, cpus), capture_output=True, text=True, timeout=timeout, check=False)
+    except FileNotFoundError as error:
+        raise BenchmarkError("taskset (Debian: util-linux) is not on the PATH") from error
+    except subprocess.TimeoutExpired as error:
+        raise BenchmarkError(f"{command[0]} did not end within {timeout:.0f} s") from error
+    if done.returncode:
+        raise BenchmarkError(f"{command[0]} ended with status {done.returncode}: {done.stderr[-300:]!r}")
+    return done.stdout
+
+
+def on_cpus(command: Sequence[str], cpus: Iterable[int]) -> list[str]:
+    """Return the command that runs `command` on `cpus` only."""
+    return ["taskset", "-c", ",".join(str(cpu) for cpu in sorted(cpus)), *command]
+
+
+def allow_open_files(wanted: int = OPEN_FILES) -> int:
+    """Let this process and those that it starts open `wanted` files, or as many as it may; return how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for limits in ((wanted, max(wanted, hard)), (min(wanted, hard), hard)):
+        if limits[0] > soft:
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+                return limits[0]
+    return soft
+
+
+def _resident_bytes(process: Path) -> int:
+    """Return a process's resident memory, 0 when it is gone.
+
+    `smaps_rollup` counts pages; `status`, for kernels without it, may be off by some hundred KiB (proc(5)).
+    """
+    for file, field in (("smaps_rollup", "Rss:"), ("status", "VmRSS:")):
+        with contextlib.suppress(OSError):
+            for line in (process / file).read_text().splitlines():
+                if line.startswith(field):
+                    return int(line.split()[1]) << 10
+    return 0
 
 
 def _stat(process: Path) -> list[str]:

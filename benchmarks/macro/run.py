@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from benchmarks.macro.loads import Count, Load
-from benchmarks.macro.peers import Peer, Running, start_origin
-from benchmarks.macro.processes import BenchmarkError
+from benchmarks.macro.loads import PACEMAKER, SMALL, Count, Load, PacedLoad
+from benchmarks.macro.memory import Check
+from benchmarks.macro.peers import PEERS, Peer, Running
+from benchmarks.macro.processes import BenchmarkError, output_of
 from benchmarks.macro.site import Site
 
 WARM_UP = 1
@@ -17,6 +20,15 @@ WARM_UP = 1
 
 MARGIN = 60.0
 """Seconds that a load generator may take beyond its time before it counts as hung."""
+
+PACE = 0.5
+"""The share of the pacemaker's rate at which paced loads run."""
+
+PACE_TRIES = 3
+"""Runs of the pacemaker, of `WARM_UP` seconds, of which the best one counts."""
+
+LOG_PATIENCE = 2.0
+"""Seconds after a run in which a peer may still write lines of its access log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,39 +43,51 @@ class Sample:
     """Share of one core that the peer used, 1.0 is all of it. Well below 1 means that something else was the limit."""
     errors: int
     p99_ms: float | None
+    p50_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What to measure, for how long."""
+class Choice:
+    """Who takes part, and what is asked of them."""
 
     peers: Sequence[Peer]
     loads: Sequence[Load]
+    checks: Sequence[Check]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan(Choice):
+    """What to measure, for how long."""
+
     rounds: int
     seconds: int
 
 
-def choose(peers: Sequence[Peer], loads: Sequence[Load], only: Sequence[str]) -> tuple[list[Peer], list[Load]]:
-    """Return the peers and loads that `only` names; where it names none of one sort, all of that sort.
+def choose(peers: Sequence[Peer], loads: Sequence[Load], checks: Sequence[Check], only: Sequence[str]) -> Choice:
+    """Return the peers, and the loads and checks, that `only` names; where it names none of one sort, all of that sort.
 
-    A peer that no chosen load fits is left out, and the other way round. Raises `BenchmarkError` for an unknown name.
+    A peer that no chosen load or check fits is left out, and the other way round. Raises `BenchmarkError` for an
+    unknown name.
     """
-    known = {peer.name for peer in peers} | {load.name for load in loads}
+    asked: list[Load | Check] = [*loads, *checks]
+    known = {peer.name for peer in peers} | {each.name for each in asked}
     if unknown := sorted(set(only) - known):
         raise BenchmarkError(f"unknown: {', '.join(unknown)}; known are {', '.join(sorted(known))}")
-    chosen_peers = [peer for peer in peers if peer.name in only] or list(peers)
-    chosen_loads = [load for load in loads if load.name in only] or list(loads)
-    kinds = {load.kind for load in chosen_loads}
-    chosen_peers = [peer for peer in chosen_peers if peer.kinds & kinds]
-    served = {kind for peer in chosen_peers for kind in peer.kinds}
-    return chosen_peers, [load for load in chosen_loads if load.kind in served]
+    peers = [peer for peer in peers if peer.name in only] or peers
+    asked = [each for each in asked if each.name in only] or asked
+    asked = [each for each in asked if any(each.suits(peer) for peer in peers)]
+    return Choice(
+        peers=[peer for peer in peers if any(each.suits(peer) for each in asked)],
+        loads=[load for load in loads if load in asked],
+        checks=[check for check in checks if check in asked],
+    )
 
 
 def schedule(plan: Plan) -> Iterator[tuple[int, Load, Peer]]:
     """Yield every measurement in order: A B C in round 1, then B C A, ...; round 0 is the warm-up."""
     for number in range(plan.rounds + 1):
         for load in plan.loads:
-            fit = [peer for peer in plan.peers if load.kind in peer.kinds]
+            fit = [peer for peer in plan.peers if load.suits(peer)]
             first = (number - 1) % len(fit) if fit else 0
             for peer in (*fit[first:], *fit[:first]):
                 yield number, load, peer
@@ -74,7 +98,8 @@ def run(site: Site, plan: Plan, running: Mapping[str, Running]) -> Iterator[Samp
 
     A measurement that fails is named on stderr and left out.
     """
-    for number, load, peer in schedule(plan):
+    started = replace(plan, peers=[peer for peer in plan.peers if peer.name in running])
+    for number, load, peer in schedule(started):
         seconds = plan.seconds if number else WARM_UP
         try:
             sample = _measure(site, load, peer, running[peer.name], number, seconds)
@@ -86,8 +111,7 @@ def run(site: Site, plan: Plan, running: Mapping[str, Running]) -> Iterator[Samp
 
 
 def start_all(site: Site, peers: Sequence[Peer]) -> dict[str, Running]:
-    """Start origin and peers; a peer that cannot start is named on stderr and left out."""
-    start_origin(site)
+    """Start peers; one that cannot start is named on stderr and left out."""
     running: dict[str, Running] = {}
     for peer in peers:
         if reason := peer.missing():
@@ -100,14 +124,37 @@ def start_all(site: Site, peers: Sequence[Peer]) -> dict[str, Running]:
     return running
 
 
+def set_pace(site: Site, plan: Plan, running: Mapping[str, Running]) -> Plan:
+    """Return the plan with the rate of its paced loads: a share of what the pacemaker makes here and now.
+
+    The pacemaker is started for that if it is not `running`. Without it there are no paced loads: that is told on
+    stderr.
+    """
+    others = [load for load in plan.loads if not isinstance(load, PacedLoad)]
+    if len(others) == len(plan.loads):
+        return plan
+    pacemaker = next(peer for peer in PEERS if peer.name == PACEMAKER)
+    try:
+        started = running.get(PACEMAKER) or pacemaker.start(site)
+        best = max(_measure(site, SMALL, pacemaker, started, 0, WARM_UP).rate for _ in range(PACE_TRIES))
+    except (BenchmarkError, OSError) as error:
+        print(f"loads at a constant rate are left out: {error}", file=sys.stderr)
+        return replace(plan, loads=others)
+    return replace(plan, loads=[load.at(best * PACE) if isinstance(load, PacedLoad) else load for load in plan.loads])
+
+
 def _measure(site: Site, load: Load, peer: Peer, running: Running, number: int, seconds: int) -> Sample:
     """Put the load on the peer, which has the proxy's core to itself meanwhile."""
+    log = running.access_log
+    if log:
+        os.truncate(log, 0)
     running.program.pin(site.proxy_cpus)
     try:
         before = running.program.cpu_seconds()
         command = load.command(site, running.ports[load.kind], seconds)
-        count = load.parse(_generate(site, command, seconds + MARGIN))
+        count = load.count(site, output_of(command, site.other_cpus, seconds + MARGIN))
         cpu = running.program.cpu_seconds() - before
+        lost = missing_lines(log, int(count.work)) if log else 0
     finally:
         running.program.pin(site.other_cpus)
     return Sample(
@@ -116,28 +163,27 @@ def _measure(site: Site, load: Load, peer: Peer, running: Running, number: int, 
         round=number,
         rate=rate(load, count, cpu),
         busy=cpu / count.seconds,
-        errors=count.errors,
+        errors=count.errors + lost,
         p99_ms=count.p99_ms,
+        p50_ms=count.p50_ms,
     )
+
+
+def missing_lines(log: Path, expected: int, patience: float = LOG_PATIENCE) -> int:
+    """Return how many of the expected lines a log lacks once nothing was added to it for `patience` seconds."""
+    lines = 0
+    end = time.monotonic() + patience
+    with log.open("rb") as file:
+        while lines < expected and time.monotonic() < end:
+            if piece := file.read(1 << 20):
+                lines += piece.count(b"\n")
+                end = time.monotonic() + patience
+            else:
+                time.sleep(0.02)
+    return max(0, expected - lines)
 
 
 def rate(load: Load, count: Count, cpu: float) -> float:
     """Return work per second, or per CPU second of the peer, as the load wants it."""
     divisor = count.seconds if load.per == "second" else cpu
     return count.work / divisor if divisor else 0.0
-
-
-def _generate(site: Site, command: Sequence[str], timeout: float) -> str:
-    """Run a load generator on the other cores, for `timeout` seconds at most, and return what it printed."""
-    cpus = ",".join(str(cpu) for cpu in sorted(site.other_cpus))
-    try:
-        done = subprocess.run(
-            ["taskset", "-c", cpus, *command], capture_output=True, text=True, timeout=timeout, check=False
-        )
-    except FileNotFoundError as error:
-        raise BenchmarkError("taskset (Debian: util-linux) is not on the PATH") from error
-    except subprocess.TimeoutExpired as error:
-        raise BenchmarkError(f"{command[0]} did not end within {timeout:.0f} s") from error
-    if done.returncode:
-        raise BenchmarkError(f"{command[0]} ended with status {done.returncode}: {done.stderr[-300:]!r}")
-    return done.stdout

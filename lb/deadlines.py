@@ -14,7 +14,7 @@ NEVER = math.inf
 
 
 class Timed(Protocol):
-    """Something with a deadline; the two attributes are owned by `Deadlines`."""
+    """Something with a deadline; the three attributes are owned by `Deadlines`."""
 
     deadline: float
     """Loop time at which `on_deadline` is due; starts as NEVER."""
@@ -23,6 +23,8 @@ class Timed(Protocol):
 
     Who moves deadlines for every request may assign one that is not before this without asking `Deadlines`.
     """
+    bucket: set[Timed] | None
+    """That bucket; starts as None."""
 
     def on_deadline(self) -> None:
         """Called once when the deadline has passed."""
@@ -49,15 +51,15 @@ class Deadlines:
 
     def cancel(self, timed: Timed) -> None:
         """Forget `timed`: it has no deadline any more."""
-        timed.deadline = NEVER
-        if timed.filed != NEVER:
-            self._buckets[self._number(timed)].discard(timed)
-            timed.filed = NEVER
+        timed.deadline = timed.filed = NEVER
+        if timed.bucket is not None:
+            timed.bucket.discard(timed)
+            timed.bucket = None
 
     def file(self, timed: Timed) -> None:
         """Put `timed` into the bucket of its deadline, which was assigned and comes before the one that it is in."""
-        if timed.filed != NEVER:
-            self._buckets[self._number(timed)].discard(timed)
+        if timed.bucket is not None:
+            timed.bucket.discard(timed)
         if self._timer is None:
             # No bucket is waiting: the sweep may start from now.
             self._swept = int(self._loop.time() / self._tick)
@@ -67,10 +69,8 @@ class Deadlines:
         if bucket is None:
             bucket = self._buckets[number] = set()
         bucket.add(timed)
+        timed.bucket = bucket
         timed.filed = (number - 1) * self._tick
-
-    def _number(self, timed: Timed) -> int:
-        return round(timed.filed / self._tick) + 1
 
     def _sweep(self) -> None:
         now = self._loop.time()
@@ -79,6 +79,7 @@ class Deadlines:
             # One by one: what a deadline does may cancel others of its bucket.
             while bucket := self._buckets.get(self._swept):
                 timed = bucket.pop()
+                timed.bucket = None
                 timed.filed = NEVER
                 if timed.deadline <= now:
                     self._call(timed)
@@ -98,6 +99,7 @@ class Deadlines:
         """Forget everything."""
         for bucket in self._buckets.values():
             for timed in bucket:
+                timed.bucket = None
                 timed.filed = NEVER
         self._buckets.clear()
         if self._timer is not None:

@@ -19,6 +19,9 @@ from lb.routing.options import Route
 from lb.routing.table import RoutingTable, build
 from lb.settings import RoutingSettings
 
+LONGEST_SEEN = 2048
+"""Octets of a whole request that is remembered."""
+
 
 class Balancer:
     """The routing table and the groups behind it.
@@ -41,7 +44,7 @@ class Balancer:
         self._table: RoutingTable | None = None
         self._http: dict[str, HttpTarget] = {}
         self._tcp: dict[int, TcpTarget] = {}
-        self.requests: Memo[Request] = Memo(entries=2048, octets=1 << 20, longest=2048)
+        self.requests: Memo[Request] = Memo(entries=2048, octets=1 << 20, longest=LONGEST_SEEN)
 
     @property
     def problems(self) -> tuple[Problem, ...]:

@@ -12,9 +12,10 @@ from lb.balance.endpoint import Endpoint
 from lb.deadlines import NEVER
 from lb.http1.head import HEAD_END
 from lb.proxy.accounting import log_request
+from lb.proxy.bulk import LONG, Beginning, BulkReader, Passage
 from lb.proxy.http_exchange import HttpExchange
 from lb.proxy.http_request import Request
-from lb.proxy.reply import seen_heads
+from lb.proxy.reply import LONGEST_SEEN, Head, seen_heads
 from lb.upstream.connection import UpstreamConnection
 from lb.upstream.idle import IdlePool
 
@@ -27,11 +28,21 @@ _seen = seen_heads.recent.get
 class Express:
     """One kept connection and the request on it; the connection's user and, between times, its companion.
 
-    The request is `plain` and has no octet but its head. While it is here, the client's connection is writable, and the
-    instance has said nothing.
+    The request is `plain` and has no octet but its head. While it is here, the client's connection is writable.
     """
 
-    __slots__ = ("connection", "endpoint", "pool", "request", "request_id", "session", "started")
+    __slots__ = (
+        "_head",
+        "_left",
+        "_reader",
+        "connection",
+        "endpoint",
+        "pool",
+        "request",
+        "request_id",
+        "session",
+        "started",
+    )
 
     session: HttpSession
     request: Request
@@ -44,18 +55,28 @@ class Express:
         self.endpoint = endpoint
         self.pool: IdlePool = endpoint.pool
         self.request_id = b""
+        self._head: Head | None = None  # of a reply whose long body is on its way
+        self._left = 0
+        self._reader: BulkReader | None = None
 
     def upstream_data(self, connection: UpstreamConnection, data: bytes) -> None:
         """See User: as a rule the whole reply, under a head that was seen before."""
         end = data.find(HEAD_END)
         head = _seen(data[:end]) if end > 0 else None
         if head is None or end + head.express != len(data):
-            self.hand_over().upstream_data(connection, data)
+            self._take_other(connection, data, end, head)
             return
-        session, request, endpoint, pool = self.session, self.request, self.endpoint, self.pool
-        context = session.context
         end += len(HEAD_END)
-        context.outbox.write(session.transport, (head.last_wire if request.last else head.wire) + data[end:])
+        session = self.session
+        wire = head.last_wire if self.request.last else head.wire
+        session.context.outbox.write(session.transport, wire + data[end:])
+        self._finish(head.status, len(data) - end)
+
+    def _finish(self, status: int, sent: int) -> None:
+        """The reply is out: everybody gets back what is theirs, and the books are closed."""
+        session, request, connection = self.session, self.request, self.connection
+        endpoint, pool = self.endpoint, self.pool
+        context = session.context
         now = context.time()
         if connection.requests < pool.longest_use and len(pool.idle) < pool.room and pool.deadline != NEVER:
             connection.user = pool
@@ -66,13 +87,13 @@ class Express:
         if endpoint.fails:
             request.target.group.credit(endpoint)
         seconds = now - self.started
-        request.target.stats.succeed(head.status, seconds, len(data) - end)
+        request.target.stats.succeed(status, seconds, sent)
         if context.access_log is not None:
             log_request(
                 session,
                 request,
-                head.status,
-                len(data) - end,
+                status,
+                sent,
                 seconds,
                 request_id=self.request_id,
                 endpoint=endpoint,
@@ -84,11 +105,70 @@ class Express:
         else:
             session.answered(now)
 
+    # A long body
+
+    def _take_other(self, connection: UpstreamConnection, data: bytes, end: int, head: Head | None) -> None:
+        """Take what is no whole reply: the beginning of a long one, under a `head` seen before, or somebody else's."""
+        left = 0 if head is None or not head.express else end + head.express - len(data)
+        if head is None or left < LONG:
+            self.hand_over().upstream_data(connection, data)
+            return
+        self.request.long = True
+        self.session.context.outbox.flush()
+        content = memoryview(data)[end + len(HEAD_END) :]
+        self._head, self._left = head, head.length
+        session = self.session
+        if not session.transport.is_closing():
+            self._reader = reader = BulkReader(session.context.basin, self.connection.transport, self._passage(head))
+            reader.send(content, head.last_wire if self.request.last else head.wire)
+
+    def _passage(self, head: Head) -> Passage:
+        return Passage(self.session.transport, head.length, self._passed)
+
+    def expect_long(self) -> None:
+        """As the reply to this request was long before, read it in bulk from its first octet."""
+        self._reader = BulkReader(self.session.context.basin, self.connection.transport, self._judge)
+
+    def _judge(self, view: memoryview) -> Beginning | None:
+        """See BulkReader: whether it is a long reply again, under a head that was seen before."""
+        start = bytes(view[:LONGEST_SEEN])
+        end = start.find(HEAD_END)
+        head = _seen(start[:end]) if end > 0 else None
+        size = end + len(HEAD_END)
+        session = self.session
+        session.context.outbox.flush()
+        if head is None or not LONG <= head.length >= len(view) - size or not head.express or self._may_not_begin():
+            self.request.long = False
+            reader, self._reader = self._reader, None
+            if reader is not None:
+                reader.stop()
+            self.connection.data_received(bytes(view))
+            return None
+        self._head, self._left = head, head.length
+        return Beginning(size, head.last_wire if self.request.last else head.wire, self._passage(head))
+
+    def _may_not_begin(self) -> bool:
+        """Whether somebody else has taken over, or the client takes no more."""
+        return self.session.exchange is not self or self.session.transport.is_closing()
+
+    def _passed(self, octets: int) -> None:
+        self._left -= octets
+        head = self._head
+        if self._left:
+            self.session.context.deadlines.set(self.session, self.session.context.read_timeout)
+        elif head is not None:
+            self._head = self._reader = None
+            self._finish(head.status, head.express - len(HEAD_END))
+
     def hand_over(self) -> HttpExchange:
         """Let an exchange that is up to anything go on from here."""
         exchange = HttpExchange(self.session, self.request, self.started)
         self.session.exchange = exchange
         exchange.take_over(self.connection, self.endpoint, self.request_id)
+        head, self._head = self._head, None
+        if head is not None:
+            exchange.take_over_reply(head, self._left, self._reader)
+            self._reader = None
         return exchange
 
     # Whatever is no reply
@@ -157,3 +237,5 @@ def begin(session: HttpSession, request: Request) -> None:
     if when < session.filed:
         context.deadlines.file(session)
     context.outbox.write(connection.transport, head + request.after)
+    if request.long:
+        express.expect_long()

@@ -15,11 +15,11 @@ from lb.errors import ProtocolError, UpstreamError
 from lb.proxy import hold
 from lb.proxy.accounting import account
 from lb.proxy.attempts import Attempts
-from lb.proxy.bulk import LONG, BulkReader
+from lb.proxy.bulk import BulkReader, Passage, pass_on
 from lb.proxy.http_request import Outgoing, Request
 from lb.proxy.outbox import Octets
-from lb.proxy.pages import page
-from lb.proxy.reply import Reply
+from lb.proxy.refusal import tell_failed
+from lb.proxy.reply import Head, Reply
 from lb.proxy.tunnel import open_tunnel
 from lb.upstream.connection import UpstreamConnection
 from lb.upstream.dial import connect_timeout
@@ -35,9 +35,8 @@ class HttpExchange:
     """The user of an upstream connection for the time of one request (`User` and `Attempting`).
 
     `sent` counts all that went to the client for it, interim responses and the reply's head among them until `account`
-    takes them off. `asked` and `started` are loop times: when a
-    request was last sent to an instance (None: not yet), and when the exchange began. `request_id` is empty where
-    none is wanted.
+    takes them off. `asked` and `started` are loop times: when a request was last sent to an instance (None: not yet),
+    and when the exchange began. `request_id` is empty where none is wanted.
     """
 
     __slots__ = (
@@ -79,22 +78,21 @@ class HttpExchange:
 
     # The request
 
-    def start(self, rest: bytes) -> bytes:
-        """Send the request, whose body begins `rest`; returns what of `rest` is not its own.
+    def start(self, buffer: bytes, end: int) -> bytes:
+        """Send the request, whose head ends at `end` of the buffer; returns what of that is not its own.
 
         Raises ProtocolError, before anything was sent, for a body that no instance may see.
         """
-        session, block = self.session, self.request.block
+        block = self.request.block
         self._prepare()
-        waits = False
+        waits = bool(block.expect_continue and block.has_body and self.request.line.minor and end == len(buffer))
         if block.has_body:
-            waits = bool(block.expect_continue and self.request.line.minor and not rest)
-            rest = rest[self.outgoing.take(rest) :]
+            end = self.outgoing.take(buffer, end)
         self.request.target.stats.active += 1
         self._next()
         if waits and self.attempts.endpoint is not None:
-            self.context.outbox.write(session.transport, _CONTINUE)
-        return rest
+            self.context.outbox.write(self.session.transport, _CONTINUE)
+        return buffer[end:]
 
     def start_at(self, endpoint: Endpoint | None) -> None:
         """Send a request without a body, counted as active, to the endpoint that its group has given."""
@@ -109,6 +107,14 @@ class HttpExchange:
         connection.user = self
         self._on(connection, reused=True)
         self.asked = self.started
+
+    def take_over_reply(self, head: Head, left: int, reader: BulkReader | None) -> None:
+        """Go on with a reply of which all but `left` octets went out; `reader` passes on those."""
+        assert self.reply is not None
+        self.reply.resume(head, left)
+        self.sent = head.length - left
+        if reader is not None:
+            reader.passed = self._reply_passed
 
     def _prepare(self) -> None:
         """Write the head as an instance gets it. Raises ProtocolError for a body that is announced as too large."""
@@ -139,11 +145,9 @@ class HttpExchange:
 
     def _read_body_in_bulk(self) -> None:
         """Let the rest of a long body go straight to the instance."""
-        if self.outgoing.left >= LONG and self.outgoing.kept is None and self._connection is not None:
-            self.context.outbox.flush()
-            source, target = self.session.transport, self._connection.transport
-            if not target.is_closing():
-                BulkReader(self.context.basin, source, target, self.outgoing.left, self._body_passed)
+        if self._connection is not None and self.outgoing.kept is None:
+            passage = Passage(self._connection.transport, self.outgoing.left, self._body_passed)
+            pass_on(self.context, self.session.transport, passage)
 
     def _body_passed(self, octets: int) -> None:
         self.outgoing.skip(octets)
@@ -242,11 +246,9 @@ class HttpExchange:
             self._complete()
             return
         self._wait()
-        if reply.left >= LONG and self.session.writable:
-            self.context.outbox.flush()
-            if not self.session.transport.is_closing():
-                target = self.session.transport
-                BulkReader(self.context.basin, connection.transport, target, reply.left, self._reply_passed)
+        if self.session.writable:
+            passage = Passage(self.session.transport, reply.left, self._reply_passed)
+            pass_on(self.context, connection.transport, passage)
 
     def _reply_passed(self, octets: int) -> None:
         """Some of a long body went straight to the client."""
@@ -394,12 +396,9 @@ class HttpExchange:
             self._cut()
             return
         self._drop_upstream()
-        session, line, block, context = self.session, self.request.line, self.request.block, self.context
+        session, line, block = self.session, self.request.line, self.request.block
         keep_alive = self.outgoing.done and session.keeps_alive(line.minor, block.persistent)
-        head = line.method == b"HEAD"
-        out = page(status, reason, date=context.date(), close=not keep_alive, minor=line.minor, head=head)
-        self.sent += len(out.body)
-        context.outbox.write(session.transport, out.head + out.body)
+        self.sent += tell_failed(session, line, status, reason, keep_alive=keep_alive)
         account(self, status)
         if self.outgoing.done:
             session.exchange_done(keep_alive)

@@ -21,11 +21,11 @@ class Request:
 
     `before` and `after` are the head as an instance gets it (hop-by-hop fields left out, X-Forwarded-* added), but for
     the client's address between them. `plain` tells that nothing in it asks for special care: HTTP/1.1, no body, no
-    upgrade, no HEAD. `last` tells that the client will ask no more. `request_id` is the client's own, if `ids` are
-    wanted.
+    upgrade, no HEAD. `last` tells that the client will ask no more, `long` that the last reply to it was.
+    `request_id` is the client's own, if `ids` are wanted.
     """
 
-    __slots__ = ("after", "before", "block", "last", "line", "plain", "request_id", "target")
+    __slots__ = ("after", "before", "block", "last", "line", "long", "plain", "request_id", "target")
 
     def __init__(
         self, line: RequestLine, block: RequestBlock, cookie: bytes, target: HttpTarget, ids: RequestIds | None
@@ -39,6 +39,7 @@ class Request:
         self.before = before + block.forwarded_for + b", " if block.forwarded_for else before
         self.after = b"\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: %b\r\n\r\n" % authority
         self.plain = bool(line.minor) and not block.special and line.method != b"HEAD"
+        self.long = False
         self.last = block.persistent is False
         if self.upgrade:
             self.after = b"\r\nConnection: upgrade\r\nUpgrade: " + self.upgrade + self.after
@@ -86,21 +87,22 @@ class Outgoing:
         """Whether it is more than is kept for longer than need be."""
         return self._size > KEEP_OCTETS
 
-    def take(self, data: bytes) -> int:
-        """Follow the body through `data`, keep it; returns where it ends there.
+    def take(self, data: bytes, start: int = 0) -> int:
+        """Follow the body through `data[start:]`, keep it; returns where it ends there.
 
         Raises ProtocolError: 413 for a body over the limit, as soon as that is known, and 400 for one that is
         malformed.
         """
         body = self._body
         assert body is not None
-        end = body.take(data)
+        end = body.take(data, start)
         self._check(body.octets)
         self.done = body.done
-        self.received += end
-        if self.kept is not None and end:
-            self._size += end
-            self.kept.append(data if end == len(data) else memoryview(data)[:end])
+        size = end - start
+        self.received += size
+        if self.kept is not None and size:
+            self._size += size
+            self.kept.append(data if size == len(data) else memoryview(data)[start:end])
         return end
 
     def skip(self, octets: int) -> None:

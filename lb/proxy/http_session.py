@@ -6,12 +6,13 @@ import asyncio
 import re
 from typing import cast
 
-from lb.deadlines import NEVER
+from lb.deadlines import NEVER, Timed
 from lb.errors import ProtocolError
 from lb.http1.head import CRLF, HEAD_END, RequestBlock, find_head_end
 from lb.http1.request import read_request
 from lb.http1.target import RequestLine, parse_host, parse_request_line
 from lb.proxy import hold
+from lb.proxy.balancer import LONGEST_SEEN
 from lb.proxy.bulk import BulkReader
 from lb.proxy.context import HttpContext
 from lb.proxy.express import Express, begin
@@ -46,6 +47,7 @@ class HttpSession(asyncio.Protocol):
         "_serving",
         "_switched",
         "_unsent",
+        "bucket",
         "context",
         "deadline",
         "exchange",
@@ -66,6 +68,7 @@ class HttpSession(asyncio.Protocol):
         self.writable = True
         self.deadline = NEVER
         self.filed = NEVER
+        self.bucket: set[Timed] | None = None
         self._buffer = b""
         self._scanned = 0  # of the buffer, by the search for the end of a head
         self._heading = False  # the buffer begins a head, and the time for it runs
@@ -100,7 +103,7 @@ class HttpSession(asyncio.Protocol):
             if self._buffer:
                 self._serve(self._buffer + data)
                 return
-            request = self._recall(data)
+            request = self._recall(data) if len(data) <= LONGEST_SEEN else None
             if request is None or self.served + 1 >= self.context.keepalive_requests:
                 self._serve(data)
             else:
@@ -236,17 +239,17 @@ class HttpSession(asyncio.Protocol):
         host = parse_host(line.authority) if line.authority else block.host
         self.served += 1
         target = context.balancer.http(host, line.path)
-        rest = buffer[end + 4 :]
+        end += len(HEAD_END)
         if target is None:
-            return self._answer_unrouted(line, block, rest)
+            return self._answer_unrouted(line, block, buffer[end:])
         request = Request(line, block, cookie, target, context.ids)
-        if request.plain and not rest and self.served < context.keepalive_requests:
+        if request.plain and end == len(buffer) and self.served < context.keepalive_requests:
             if again:
                 context.balancer.requests.put(buffer, request)
             begin(self, request)
             return b""
         exchange = self.exchange = HttpExchange(self, request, context.time())
-        return exchange.start(rest)
+        return exchange.start(buffer, end)
 
     def _wait_for_more(self, buffer: bytes, first: int) -> None:
         """Keep an unfinished head, whose first line ends at `first` if that is here; its time runs from its start.

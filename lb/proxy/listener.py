@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import socket
 from collections.abc import Callable
@@ -22,6 +23,9 @@ from lb.proxy.tcp_session import TcpSession
 from lb.settings import Address, HttpSettings, TcpSettings, UpstreamSettings
 
 BACKLOG = 4096
+ACCEPTS = 4
+"""Connections that an HTTP listener accepts in one turn of the loop at most. libuv accepts one for each handle, so
+there are so many handles for one socket: a turn of the loop for each connection would be dear."""
 RETRY_FIRST = 1.0
 RETRY_LONGEST = 30.0
 
@@ -95,7 +99,9 @@ class HttpListener:
             loop, self._deadlines, self._balancer, self._settings, self._upstream, stats, self._access_log
         )
         self._contexts.append(context)
-        self._servers.append(await loop.create_server(lambda: HttpSession(context), sock=sock, backlog=BACKLOG))
+        make = functools.partial(HttpSession, context)
+        for handle in (sock, *(sock.dup() for _ in range(ACCEPTS - 1))):
+            self._servers.append(await loop.create_server(make, sock=handle, backlog=BACKLOG))
         stats.opened()
 
     @property

@@ -1,4 +1,4 @@
-"""Replies to requests that no service gets: the page, the counter of the listener, the line in the access log."""
+"""Replies of the proxy's own: to what is no request, to a request that no service gets, in place of an instance's."""
 
 from __future__ import annotations
 
@@ -17,22 +17,19 @@ if TYPE_CHECKING:
 def tell_unrouted(session: HttpSession, line: RequestLine, block: RequestBlock, *, keep_alive: bool) -> None:
     """Answer a request whose host or path no service has."""
     context = session.context
-    reason = "no service is known by this name"
-    head = line.method == b"HEAD"
-    reply = page(404, reason, date=context.date(), close=not keep_alive, minor=line.minor, head=head)
+    sent = tell_failed(session, line, 404, "no service is known by this name", keep_alive=keep_alive)
     context.stats.reject(404)
     if context.access_log is not None:
         context.access_log.write(
             session.remote,
             line.raw,
             404,
-            len(reply.body),
+            sent,
             block.referer,
             block.user_agent,
             host=block.authority,
             user=basic_user(block.authorization),
         )
-    context.outbox.write(session.transport, reply.head + reply.body)
 
 
 def tell_refused(session: HttpSession, error: ProtocolError, buffer: bytes) -> None:
@@ -44,3 +41,12 @@ def tell_refused(session: HttpSession, error: ProtocolError, buffer: bytes) -> N
         line = buffer[: context.limits.line].partition(CRLF)[0]
         context.access_log.write(session.remote, line, error.status, len(reply.body))
     context.outbox.write(session.transport, reply.head + reply.body)
+
+
+def tell_failed(session: HttpSession, line: RequestLine, status: int, reason: str, *, keep_alive: bool) -> int:
+    """Answer a request with a page of our own, and return the octets of its body."""
+    context = session.context
+    head = line.method == b"HEAD"
+    reply = page(status, reason, date=context.date(), close=not keep_alive, minor=line.minor, head=head)
+    context.outbox.write(session.transport, reply.head + reply.body)
+    return len(reply.body)

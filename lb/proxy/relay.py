@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from lb.deadlines import NEVER, Deadlines
+from lb.deadlines import NEVER, Deadlines, Timed
 from lb.upstream.connection import NOBODY, UpstreamConnection
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -39,6 +39,7 @@ class Relay(asyncio.Protocol):
         "_traffic",
         "_unsent",
         "_upstream_eof",
+        "bucket",
         "client",
         "deadline",
         "filed",
@@ -63,6 +64,7 @@ class Relay(asyncio.Protocol):
         self.result = ""
         self.deadline = NEVER
         self.filed = NEVER
+        self.bucket: set[Timed] | None = None
 
     def join(self, client: asyncio.Transport, upstream: UpstreamConnection) -> None:
         """Begin to pass bytes, first what the client has said before there was an instance to hear it."""

@@ -26,6 +26,8 @@ from lb.proxy.outbox import LARGE, Octets
 
 MAX_HEAD = 64 << 10
 MAX_INTERIM = 16
+LONGEST_SEEN = 4096
+"""Octets of a response head that is remembered."""
 _CHUNKED = b"Transfer-Encoding: chunked\r\n"
 
 
@@ -51,7 +53,7 @@ class Head:
     express: int
 
 
-seen_heads: Memo[Head] = Memo(entries=2048, octets=1 << 20, longest=4096)
+seen_heads: Memo[Head] = Memo(entries=2048, octets=1 << 20, longest=LONGEST_SEEN)
 
 
 class Reply:
@@ -111,6 +113,12 @@ class Reply:
         assert isinstance(self._body, LengthBody)
         self._body.skip(octets)
         self.done = self._body.done
+
+    def resume(self, head: Head, left: int) -> None:
+        """Go on in the middle of a body of known length, `left` octets before its end."""
+        self.status = head.status
+        self.persistent = head.persistent
+        self._body = LengthBody(left)
 
     def feed(self, data: bytes, date: Callable[[], bytes]) -> list[Octets]:
         """Take bytes of the instance and return bytes for the client, possibly none, in as few pieces as is cheap.

@@ -6,7 +6,7 @@ nginx's rules: last used, first out; at most so many; closed after `keepalive_ti
 
 from __future__ import annotations
 
-from lb.deadlines import NEVER, Deadlines
+from lb.deadlines import NEVER, Deadlines, Timed
 from lb.settings import UpstreamSettings
 from lb.upstream.connection import NOBODY, UpstreamConnection
 
@@ -19,7 +19,7 @@ class IdlePool:
     `longest_use` requests while there are fewer than `room` and a `deadline` is set.
     """
 
-    __slots__ = ("_deadlines", "_timeout", "deadline", "filed", "idle", "longest_use", "room")
+    __slots__ = ("_deadlines", "_timeout", "bucket", "deadline", "filed", "idle", "longest_use", "room")
 
     def __init__(self, settings: UpstreamSettings, deadlines: Deadlines) -> None:
         self._deadlines = deadlines
@@ -29,6 +29,7 @@ class IdlePool:
         self.room = settings.keepalive_connections
         self.deadline = NEVER
         self.filed = NEVER
+        self.bucket: set[Timed] | None = None
 
     def __len__(self) -> int:
         return len(self.idle)

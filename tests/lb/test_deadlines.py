@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from lb.deadlines import NEVER, Deadlines
+from lb.deadlines import NEVER, Deadlines, Timed
 
 TICK = 1.0
 
@@ -65,6 +65,7 @@ class Connection:
     def __init__(self, clock: Clock, then: Callable[[], object] = lambda: None) -> None:
         self.deadline = NEVER
         self.filed = NEVER
+        self.bucket: set[Timed] | None = None
         self.calls: list[float] = []
         self._clock = clock
         self._then = then

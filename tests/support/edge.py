@@ -202,6 +202,11 @@ class Edge:
         filed = sum(len(bucket) for bucket in self.plane._deadlines._buckets.values())
         return filed - sum(pool.filed != NEVER for pool in self.plane._pools)
 
+    @property
+    def _held(self) -> int:
+        """Octets of long bodies that are kept for who does not take them."""
+        return sum(context.basin.held for context in self.plane._http._contexts) if self.plane._http else 0
+
     def _left_over(self) -> str:
         """Name what is still counted or held, or nothing."""
         counts = {
@@ -210,6 +215,7 @@ class Edge:
             "active sessions": sum(stats.active for _, stats in self.stats.tcp_services()),
             "active connections": sum(stats.active for _, stats in self.stats.listeners()),
             "deadlines": self._deadlines,
+            "octets held in bulk": self._held,
             "dials": sum(task.get_name().startswith("dial ") for task in asyncio.all_tasks()),
         }
         return ", ".join(f"{count} {name}" for name, count in counts.items() if count)

@@ -15,6 +15,7 @@ from lb.proxy.accounting import log_request
 from lb.proxy.bulk import LONG, Beginning, BulkReader, Passage
 from lb.proxy.http_exchange import HttpExchange
 from lb.proxy.http_request import Request
+from lb.proxy.outbox import LARGE
 from lb.proxy.reply import LONGEST_SEEN, Head, seen_heads
 from lb.upstream.connection import UpstreamConnection
 from lb.upstream.idle import IdlePool
@@ -63,13 +64,16 @@ class Express:
         """See User: as a rule the whole reply, under a head that was seen before."""
         end = data.find(HEAD_END)
         head = _seen(data[:end]) if end > 0 else None
-        if head is None or end + head.express != len(data):
+        if head is None or end + head.express != len(data) or len(data) > LARGE:
             self._take_other(connection, data, end, head)
             return
         end += len(HEAD_END)
         session = self.session
         wire = head.last_wire if self.request.last else head.wire
-        session.context.outbox.write(session.transport, wire + data[end:])
+        outbox = session.context.outbox
+        if not outbox.scheduled:
+            outbox.schedule()
+        outbox.replies.append((session.transport, wire + data[end:]))
         self._finish(head.status, len(data) - end)
 
     def _finish(self, status: int, sent: int) -> None:
@@ -236,6 +240,9 @@ def begin(session: HttpSession, request: Request) -> None:
     session.deadline = when = now + context.read_timeout
     if when < session.filed:
         context.deadlines.file(session)
-    context.outbox.write(connection.transport, head + request.after)
+    outbox = context.outbox
+    if not outbox.scheduled:
+        outbox.schedule()
+    outbox.requests.append((connection.transport, head + request.after))
     if request.long:
         express.expect_long()

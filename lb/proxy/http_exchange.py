@@ -135,7 +135,7 @@ class HttpExchange:
             return b""
         rest = data[end:]
         if self._connection is not None:
-            self.context.outbox.write(self._connection.transport, data[:end] if rest else data)
+            self.context.outbox.ask(self._connection.transport, data[:end] if rest else data)
             self.outgoing.forget_if_long()
             self._wait()
             self._read_body_in_bulk()
@@ -175,7 +175,7 @@ class HttpExchange:
         connection.requests += 1
         self._on(connection, reused=reused)
         for piece in outgoing.kept:
-            self.context.outbox.write(connection.transport, piece)
+            self.context.outbox.ask(connection.transport, piece)
         outgoing.forget_if_long()
         self.asked = self._wait()
         if self.request.block.has_body:

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from lb.proxy.http_session import HttpSession
-from lb.proxy.outbox import Outbox
+from lb.proxy.outbox import LARGE, Outbox
 from tests.support.edge import get, scenario, web
 
 
@@ -16,11 +16,13 @@ class Recorder(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.done: list[bytes | str] = []
+        self.told: list[Recorder] = []
         self.closing = False
 
     def write(self, data: Any) -> None:
         """See asyncio.Transport."""
         self.done.append(data)
+        self.told.append(self)
 
     def close(self) -> None:
         """See asyncio.Transport."""
@@ -47,6 +49,29 @@ async def test_everything_is_done_in_order_at_the_end_of_the_turn() -> None:
     assert not one.done
     await asyncio.sleep(0)
     assert (one.done, other.done) == ([b"a", b"c", "close"], [b"b"])
+
+
+@scenario
+async def test_instances_are_asked_before_clients_are_answered() -> None:
+    outbox, client, instance = Outbox(asyncio.get_running_loop()), Recorder(), Recorder()
+    order: list[Recorder] = []
+    client.told = instance.told = order
+    outbox.write(client, b"a")
+    outbox.ask(instance, b"b")
+    outbox.ask(instance, b"c")
+    await asyncio.sleep(0)
+    assert order == [instance, instance, client]
+    assert (instance.done, client.done) == ([b"b", b"c"], [b"a"])
+
+
+@scenario
+async def test_large_pieces_do_not_wait() -> None:
+    outbox, client, instance = Outbox(asyncio.get_running_loop()), Recorder(), Recorder()
+    outbox.write(client, b"a")
+    outbox.ask(instance, b"b" * LARGE)
+    assert (instance.done, client.done) == ([b"b" * LARGE], [b"a"])
+    outbox.write(client, b"c" * LARGE)
+    assert client.done == [b"a", b"c" * LARGE]
 
 
 @scenario

@@ -167,9 +167,10 @@ class Relay(asyncio.Protocol):
         """One side has said all: pass that on, and close when both have."""
         if self.result:
             return
-        other.write_eof()
         if both:
-            self._end("ok")
+            self._end("ok")  # closing says it, too
+        else:
+            other.write_eof()
 
     def _lost(self, error: Exception | None) -> None:
         """One of the two connections is gone. In order means by our own hand: an orderly end of theirs is an EOF."""

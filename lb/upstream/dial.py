@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from lb.errors import UpstreamError
 from lb.upstream.connection import UpstreamConnection, User
@@ -17,10 +18,11 @@ from lb.upstream.connection import UpstreamConnection, User
 class Dial:
     """One attempt to connect, ended by exactly one of `done(connection)`, `failed(error)` or `cancel()`.
 
-    There is no timer in here: who dials has a deadline and calls `cancel`.
+    There is no timer in here: who dials has a deadline and calls `cancel`. The loop's coroutine is driven by hand, as a
+    task is dear; it begins in the next turn of the loop, where all attempts of this turn are made back to back.
     """
 
-    __slots__ = ("_done", "_failed", "_task", "_user")
+    __slots__ = ("_connecting", "_done", "_failed", "_user")
 
     def __init__(
         self,
@@ -34,19 +36,35 @@ class Dial:
         self._user = user
         self._done = done
         self._failed = failed
-        self._task: asyncio.Task[None] | None = loop.create_task(
-            self._connect(loop, host, port), name=f"dial {host}:{port}"
-        )
+        connecting = loop.create_connection(lambda: UpstreamConnection(self._made), host, port)
+        self._connecting: Coroutine[Any, Any, object] | None = connecting
+        loop.call_soon(self._go_on)
 
-    async def _connect(self, loop: asyncio.AbstractEventLoop, host: str, port: int) -> None:
+    def _wait_for(self, future: Any) -> None:
+        # What a task does with the future that a coroutine awaits.
+        future._asyncio_future_blocking = False
+        future.add_done_callback(self._go_on)
+
+    def _go_on(self, future: asyncio.Future[Any] | None = None) -> None:
+        connecting = self._connecting
+        if connecting is None:
+            if future is not None and not future.cancelled():
+                future.exception()  # looked at, else the loop would complain of it
+            return
         try:
-            await loop.create_connection(lambda: UpstreamConnection(self._made), host, port)
-        except (OSError, ValueError) as error:  # ValueError: a host name that cannot be looked up
-            if self._task is not None:
-                self._failed(connect_error(error))
+            self._wait_for(connecting.send(None))
+        except StopIteration:
+            self._connecting = None
+        except (OSError, ValueError) as error:
+            self._fail(error)
+
+    def _fail(self, error: OSError | ValueError) -> None:
+        if self._connecting is not None:
+            self._connecting = None
+            self._failed(connect_error(error))
 
     def _made(self, connection: UpstreamConnection) -> None:
-        if self._task is None:
+        if self._connecting is None:
             connection.abort()
             del connection.transport  # uvloop may not tell of its end, and then they would keep one another
         else:
@@ -55,9 +73,9 @@ class Dial:
 
     def cancel(self) -> None:
         """Give up; neither callback will be called."""
-        task, self._task = self._task, None  # let go of: a cancelled task keeps its frames, and they keep this dial
-        if task is not None:
-            task.cancel()
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.close()
 
 
 def connect_error(error: OSError | ValueError) -> UpstreamError:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +35,15 @@ class Caller(Nobody):
 
     def upstream_lost(self, connection: UpstreamConnection, error: Exception | None) -> None:
         self.lost += 1
+
+
+def sockets() -> int:
+    """How many sockets this process has open."""
+    names = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the one that lists the others
+            names.append(link.readlink().name)
+    return sum(name.startswith("socket:") for name in names)
 
 
 @scenario
@@ -69,14 +80,28 @@ async def test_failure_is_told_once_and_names_no_address(host: str, kind: str) -
 
 @scenario
 async def test_cancelled_dial_tells_nothing() -> None:
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context))
     with stalled() as silent:
-        caller = Caller()
+        caller, before = Caller(), sockets()
         dial = caller.dial(silent.port)
         await asyncio.sleep(0.05)
+        assert sockets() > before
         dial.cancel()
         await asyncio.sleep(0.05)
         assert (caller.made, caller.errors) == ([], [])
-        assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("dial")]
+        assert sockets() == before
+    assert errors == []
+
+
+@scenario
+async def test_dial_that_cannot_begin_fails_after_it_was_given_out() -> None:
+    caller = Caller()
+    dial = caller.dial(80, "a" * 70)
+    assert caller.errors == []
+    dial.cancel()
+    await asyncio.sleep(0.05)
+    assert (caller.made, caller.errors) == ([], [])
 
 
 @pytest.mark.parametrize("turns", range(6))

@@ -51,6 +51,7 @@ class Dial:
             if future is not None and not future.cancelled():
                 future.exception()  # looked at, else the loop would complain of it
             return
+        del future  # it may hold the error that is raised here, whose traceback would hold it
         try:
             self._wait_for(connecting.send(None))
         except StopIteration:

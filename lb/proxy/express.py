@@ -117,11 +117,14 @@ class Express:
         if head is None or left < LONG:
             self.hand_over().upstream_data(connection, data)
             return
-        self.request.long = True
-        self.session.context.outbox.flush()
-        content = memoryview(data)[end + len(HEAD_END) :]
-        self._head, self._left = head, head.length
         session = self.session
+        session.context.outbox.flush()
+        if session.exchange is not self:
+            connection.user.upstream_data(connection, data)  # the client takes no more: handed over
+            return
+        self.request.long = True
+        self._head, self._left = head, head.length
+        content = memoryview(data)[end + len(HEAD_END) :]
         if not session.transport.is_closing():
             self._reader = reader = BulkReader(session.context.basin, self.connection.transport, self._passage(head))
             reader.send(content, head.last_wire if self.request.last else head.wire)

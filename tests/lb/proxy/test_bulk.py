@@ -174,6 +174,21 @@ async def test_pipelined_requests_for_long_replies_are_answered_in_order() -> No
 
 
 @scenario
+async def test_long_reply_behind_others_that_are_not_read_yet() -> None:
+    large = reply(LONG[:60_000], DATE)
+    async with web(replying(large, large, large, WHOLE, large, WHOLE)) as (edge_, _):
+        edge_.send_little()
+        client = await edge_.client(buffer=4096)
+        for _ in range(2):
+            await client.send(get("/file") * 3)
+            await asyncio.sleep(0.05)
+            for _ in range(3):
+                answer = await client.reply()
+                assert LONG.startswith(answer.body)
+                assert len(answer.body) in (60_000, len(LONG))
+
+
+@scenario
 async def test_draining_lets_a_long_reply_end_and_closes_behind_it() -> None:
     async with web(replying(WHOLE)) as (edge_, _):
         edge_.send_little()

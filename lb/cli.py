@@ -45,11 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="consul-edge",
-        description="Balances HTTP and TCP over the services of a Consul catalog, and answers DNS from it.",
+        description="Balances HTTP, TCP and TLS over the services of a Consul catalog, and answers DNS from it.",
     )
     parser.add_argument("--version", action="version", version=f"consul-edge {VERSION}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, text in (("run", "HTTP, TCP and DNS on one node"), ("lb", "HTTP and TCP alone"), ("dns", "DNS alone")):
+    parts = {"run": "HTTP, TCP, TLS and DNS on one node", "lb": "HTTP, TCP and TLS alone", "dns": "DNS alone"}
+    for name, text in parts.items():
         description = f"{text.capitalize()}."
         # No abbreviations: one that works today would break with the next flag.
         command = commands.add_parser(name, help=text, description=description, epilog=_ENVIRONMENT, allow_abbrev=False)
@@ -77,8 +78,8 @@ def _part(settings: Settings, part: str) -> Settings:
     if part == "lb":
         settings = replace(settings, dns=None)
     elif part == "dns":
-        settings = replace(settings, http=None, tcp=None)
-    if settings.http is None and settings.tcp is None and settings.dns is None:
+        settings = replace(settings, http=None, tcp=None, tls=None)
+    if not (settings.http or settings.tcp or settings.tls or settings.dns):
         raise SettingsError(part, "everything that it would run is turned off")
     return settings
 

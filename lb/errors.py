@@ -11,6 +11,7 @@
     ├── InstanceError           one instance of the catalog cannot be used (others can)
     ├── OptionError             one tag or meta key cannot be used (its default is)
     ├── ProtocolError           a peer broke HTTP; `.status` is what a client is told
+    ├── WireError               a connection begins with no usable ClientHello or PROXY header; `.kind` says how
     ├── UpstreamError           an attempt on an instance failed; `.status` is 502 or 504
     └── ListenError             an address cannot be listened on
 
@@ -74,6 +75,19 @@ class ProtocolError(EdgeError):
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
         self.status = status
+        self.reason = reason
+
+
+class WireError(EdgeError):
+    """A connection does not begin as it must: with a TLS ClientHello, or with a PROXY protocol header.
+
+    `kind` is a bounded label for metrics: `not_tls`, `hello_too_large`, `bad_hello`, `bad_server_name`,
+    `no_server_name`, `unknown_server_name`; `no_proxy_header`, `bad_proxy_header`.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
         self.reason = reason
 
 

@@ -26,9 +26,11 @@ from lb.settings import (
     DrainSettings,
     HttpSettings,
     LogSettings,
+    ProxyProtocolSettings,
     RoutingSettings,
     Settings,
     TcpSettings,
+    TlsSettings,
     UpstreamSettings,
 )
 
@@ -140,6 +142,14 @@ FLAGS: tuple[Flag, ...] = (
     Flag("domain", "NAME", values.domain, "virtual hosts are <service>.NAME; may repeat", True),
     Flag("http", "ADDR:PORT", _or_off(values.address), "HTTP listener (0.0.0.0:80), or off; may repeat", True),
     Flag("tcp", "ADDR", _or_off(values.host), "address on which TCP services listen (0.0.0.0), or off"),
+    Flag("tls", "ADDR:PORT", _or_off(values.address), "TLS listener, by server name (off); may repeat", True),
+    Flag(
+        "proxy-protocol-from",
+        "CIDR",
+        values.network,
+        "connections from this network begin with a PROXY header, on every listener; may repeat",
+        True,
+    ),
     Flag("dns", "ADDR:PORT", _or_off(values.address), "DNS over UDP and TCP (0.0.0.0:53), or off; may repeat", True),
     Flag(
         "recursor",
@@ -165,7 +175,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("upstream-connect-timeout", "TIME", _pd, "(60s)"),
     Flag("upstream-read-timeout", "TIME", _pd, "between two reads of a response (60s)"),
     Flag("upstream-send-timeout", "TIME", _pd, "between two writes of a request (60s)"),
-    Flag("client-header-timeout", "TIME", _pd, "for the whole head of a request (60s)"),
+    Flag("client-header-timeout", "TIME", _pd, "for the whole head of a request, PROXY header, TLS hello (60s)"),
     Flag("client-body-timeout", "TIME", _pd, "between two reads of a body (60s)"),
     Flag("keepalive-timeout", "TIME", _pd, "for the next request of a client (75s)"),
     Flag("keepalive-requests", "N", values.positive_count, "requests over one client connection (1000)"),
@@ -256,6 +266,7 @@ def read_settings(given: argparse.Namespace, environ: Mapping[str, str] | None =
     dc = found.get("dc", "")
     http = _section(HttpSettings, found, _HTTP)
     tcp = _section(TcpSettings, found, {"tcp": "host", "tcp-idle-timeout": "idle_timeout"})
+    tls = _section(TlsSettings, found, _TLS)
     dns = _section(DnsSettings, found, _DNS)
     settings = Settings(
         consul=_consul(found, environ),
@@ -263,6 +274,8 @@ def read_settings(given: argparse.Namespace, environ: Mapping[str, str] | None =
         upstream=_section(UpstreamSettings, found, _UPSTREAM),
         http=http if http.listen else None,
         tcp=tcp if tcp.host is not None else None,
+        tls=tls if tls.listen else None,
+        proxy_protocol=_section(ProxyProtocolSettings, found, _PROXY_PROTOCOL),
         dns=replace(dns, datacenter=dc, recursors=_recursors(found, dns.listen)) if dns.listen else None,
         admin=AdminSettings(found["admin"]) if "admin" in found else AdminSettings(),
         drain=_section(DrainSettings, found, {"drain-delay": "delay", "drain-timeout": "timeout"}),
@@ -307,6 +320,8 @@ _HTTP = {
     "max-header-line": "max_header_line",
     "request-id": "request_id",
 }
+_TLS = {"tls": "listen", "client-header-timeout": "hello_timeout", "tcp-idle-timeout": "idle_timeout"}
+_PROXY_PROTOCOL = {"proxy-protocol-from": "networks", "client-header-timeout": "timeout"}
 _UPSTREAM = {
     "upstream-connect-timeout": "connect_timeout",
     "upstream-read-timeout": "read_timeout",

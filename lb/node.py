@@ -119,6 +119,7 @@ class Node:
             extra=fields(
                 version=VERSION,
                 http=",".join(map(str, self.http_addresses)) or "off",
+                tls=",".join(map(str, self._plane.tls_addresses)) or "off",
                 dns=",".join(map(str, self.dns_addresses)) or "off",
                 admin=str(self.admin_address or "off"),
             ),
@@ -237,7 +238,7 @@ class Node:
             reasons=reasons,
             catalog=self._catalog(),
             stats=self._stats,
-            routes={"http": kinds.count("http"), "tcp": kinds.count("tcp")},
+            routes={"http": kinds.count("http"), "tcp": kinds.count("tcp"), "tls": kinds.count("tls")},
             dns=dns_json(self.dns_addresses, self._dns_stats.replies) if self._dns is not None else None,
             problems=self._problems(),
         )

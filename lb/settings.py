@@ -104,6 +104,31 @@ class TcpSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """The TLS listeners, which pass connections on by server name, undecrypted.
+
+    The whole ClientHello must come within `hello_timeout`, and within the first `max_hello` octets.
+    """
+
+    listen: tuple[Address, ...] = ()
+    hello_timeout: float = 60.0
+    max_hello: int = 16 << 10
+    idle_timeout: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyProtocolSettings:
+    """Who may speak for other clients: connections from `networks` begin with a PROXY header, on every listener.
+
+    The header must come whole within `timeout`; one of version 2 has at most `max_size` octets of addresses and TLVs.
+    """
+
+    networks: tuple[Network, ...] = ()
+    timeout: float = 60.0
+    max_size: int = 4 << 10
+
+
+@dataclass(frozen=True, slots=True)
 class DnsSettings:
     """The DNS server.
 
@@ -164,6 +189,8 @@ class Settings:
     upstream: UpstreamSettings = UpstreamSettings()
     http: HttpSettings | None = HttpSettings()
     tcp: TcpSettings | None = TcpSettings()
+    tls: TlsSettings | None = None
+    proxy_protocol: ProxyProtocolSettings = ProxyProtocolSettings()
     dns: DnsSettings | None = DnsSettings()
     admin: AdminSettings = AdminSettings()
     drain: DrainSettings = DrainSettings()

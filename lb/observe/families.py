@@ -146,44 +146,54 @@ def _durations(stats: Stats) -> Iterator[Metric]:
 
 
 def tcp(stats: Stats) -> Iterator[Metric]:
-    """Give the counters of the services behind TCP listeners."""
+    """Give the counters of the services behind TCP ports."""
+    return _sessions("tcp", stats.tcp_services)
+
+
+def tls(stats: Stats) -> Iterator[Metric]:
+    """Give the counters of the services behind the TLS listeners."""
+    return _sessions("tls", stats.tls_services)
+
+
+def _sessions(kind: str, services: Callable[[], Iterator[tuple[str, TcpStats]]]) -> Iterator[Metric]:
+    name = kind.upper()
 
     def each(value: Callable[[TcpStats], float]) -> Iterator[Row]:
-        return (((service,), value(counters)) for service, counters in stats.tcp_services())
+        return (((service,), value(counters)) for service, counters in services())
 
     yield from _counters(
-        "lb_tcp_sessions_total",
-        "Finished TCP sessions by result: ok or the kind of failure.",
+        f"lb_{kind}_sessions_total",
+        f"Finished {name} sessions by result: ok or the kind of failure.",
         ["service", "result"],
-        _by_label(stats.tcp_services(), lambda counters: counters.results),
+        _by_label(services(), lambda counters: counters.results),
     )
     yield from _counters(
-        "lb_tcp_opened_sessions_total",
-        "TCP sessions begun.",
+        f"lb_{kind}_opened_sessions_total",
+        f"{name} sessions begun.",
         ["service"],
         each(lambda counters: counters.opened),
     )
     yield from _gauges(
-        "lb_tcp_active_sessions",
-        "TCP sessions open now.",
+        f"lb_{kind}_active_sessions",
+        f"{name} sessions open now.",
         ["service"],
         each(lambda counters: counters.active),
     )
     yield from _counters(
-        "lb_tcp_received_bytes_total",
-        "Bytes received from clients over TCP sessions.",
+        f"lb_{kind}_received_bytes_total",
+        f"Bytes received from clients over {name} sessions.",
         ["service"],
         each(lambda counters: counters.received),
     )
     yield from _counters(
-        "lb_tcp_sent_bytes_total",
-        "Bytes sent to clients over TCP sessions.",
+        f"lb_{kind}_sent_bytes_total",
+        f"Bytes sent to clients over {name} sessions.",
         ["service"],
         each(lambda counters: counters.sent),
     )
     yield from _counters(
-        "lb_tcp_session_seconds_total",
-        "Duration of all finished TCP sessions together.",
+        f"lb_{kind}_session_seconds_total",
+        f"Duration of all finished {name} sessions together.",
         ["service"],
         each(lambda counters: counters.seconds),
     )
@@ -217,12 +227,18 @@ def listeners(stats: Stats) -> Iterator[Metric]:
         ["listener", "code"],
         _by_label(listeners, lambda listener: listener.rejected),
     )
+    yield from _counters(
+        "lb_rejected_connections_total",
+        "Connections closed for how they began, by kind: no usable PROXY header, TLS hello or server name.",
+        ["listener", "kind"],
+        _by_label(listeners, lambda listener: listener.turned_away),
+    )
 
 
 _ENDPOINT_GAUGES: tuple[tuple[str, str, Callable[[list[EndpointView]], float]], ...] = (
     (
         "lb_endpoint_active_connections",
-        "Requests (HTTP) or sessions (TCP) in flight to the endpoint.",
+        "Requests (HTTP) or sessions (TCP, TLS) in flight to the endpoint.",
         lambda same: sum(view.active for view in same),
     ),
     (

@@ -51,6 +51,7 @@ class Metrics:
             lambda: families.build_info(version),
             lambda: families.http(stats),
             lambda: families.tcp(stats),
+            lambda: families.tls(stats),
             lambda: families.listeners(stats),
             lambda: families.endpoints(endpoints()),
             lambda: families.catalog(catalog()),

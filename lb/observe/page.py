@@ -61,6 +61,7 @@ def _facts(status: Mapping[str, Any]) -> str:
             ("Catalog", f"{catalog['datacenter']}: {catalog['services']} services; instances: {health}"),
             ("HTTP", f"{traffic['http_requests']} requests, {traffic['http_active']} active"),
             ("TCP", f"{traffic['tcp_sessions']} sessions, {traffic['tcp_active']} active"),
+            ("TLS", f"{traffic['tls_sessions']} sessions, {traffic['tls_active']} active"),
             ("DNS", "off" if status["dns"] is None else f"{status['dns']['replies']} replies"),
         ],
     )

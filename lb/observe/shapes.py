@@ -127,7 +127,7 @@ class RouteLike(Protocol):
         """Name of the service."""
 
     @property
-    def kind(self) -> Literal["http", "tcp"]:
+    def kind(self) -> Literal["http", "tcp", "tls"]:
         """Which listener it belongs to."""
 
     @property
@@ -136,7 +136,7 @@ class RouteLike(Protocol):
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Virtual hosts (HTTP)."""
+        """Virtual hosts (HTTP) or server names (TLS)."""
 
     @property
     def path(self) -> str:

@@ -67,7 +67,7 @@ class HttpStats:
 
 
 class TcpStats:
-    """Counters of one service behind a TCP listener.
+    """Counters of one service behind a TCP port or a TLS listener.
 
     The relay adds to `received` (from clients) and `sent` (to clients) while bytes move, so that a session of
     many hours shows its traffic when it happens.
@@ -96,9 +96,12 @@ class TcpStats:
 
 
 class ListenerStats:
-    """Counters and state of one listener; `error` says why it is not `up`."""
+    """Counters and state of one listener; `error` says why it is not `up`.
 
-    __slots__ = ("accepted", "active", "error", "rejected", "up")
+    `rejected` counts requests by status, `turned_away` connections by kind: those that reached no service.
+    """
+
+    __slots__ = ("accepted", "active", "error", "rejected", "turned_away", "up")
 
     def __init__(self) -> None:
         self.accepted = 0
@@ -106,6 +109,7 @@ class ListenerStats:
         self.up = False
         self.error = ""
         self.rejected: dict[int, int] = {}
+        self.turned_away: dict[str, int] = {}
 
     def opened(self) -> None:
         """Note that the listener accepts connections."""
@@ -126,6 +130,10 @@ class ListenerStats:
         """Count a request that reached no service (400, 404, 414 ...)."""
         self.rejected[status] = self.rejected.get(status, 0) + 1
 
+    def turn_away(self, kind: str) -> None:
+        """Count a connection that was closed for how it began: no usable PROXY header or TLS hello."""
+        self.turned_away[kind] = self.turned_away.get(kind, 0) + 1
+
 
 class Stats:
     """All counters of one process; what is asked for the first time is created."""
@@ -133,6 +141,7 @@ class Stats:
     def __init__(self) -> None:
         self._http: dict[str, HttpStats] = {}
         self._tcp: dict[str, TcpStats] = {}
+        self._tls: dict[str, TcpStats] = {}
         self._listeners: dict[str, ListenerStats] = {}
 
     def http(self, service: str) -> HttpStats:
@@ -147,6 +156,13 @@ class Stats:
         stats = self._tcp.get(service)
         if stats is None:
             stats = self._tcp[service] = TcpStats()
+        return stats
+
+    def tls(self, service: str) -> TcpStats:
+        """The counters of a service behind the TLS listeners."""
+        stats = self._tls.get(service)
+        if stats is None:
+            stats = self._tls[service] = TcpStats()
         return stats
 
     def listener(self, name: str) -> ListenerStats:
@@ -164,6 +180,10 @@ class Stats:
         """Every service with TCP counters, as of now."""
         return iter(list(self._tcp.items()))
 
+    def tls_services(self) -> Iterator[tuple[str, TcpStats]]:
+        """Every service with TLS counters, as of now."""
+        return iter(list(self._tls.items()))
+
     def listeners(self) -> Iterator[tuple[str, ListenerStats]]:
         """Every listener, as of now."""
         return iter(list(self._listeners.items()))
@@ -172,6 +192,7 @@ class Stats:
         """Drop the counters of services that are not named and have nothing active: labels stay bounded."""
         _keep(self._http, services)
         _keep(self._tcp, services)
+        _keep(self._tls, services)
 
     def keep_listeners(self, names: Collection[str]) -> None:
         """Drop the counters of listeners that are not named and have no connection left."""

@@ -65,8 +65,11 @@ def status_text(status: Mapping[str, Any]) -> str:
     blocks = ["\n".join(f"{name:<{width}}  {plain(value)}" for name, value in facts)]
     rows: list[tuple[object, ...]]
     if status["listeners"]:
-        rows = [(each["listener"], _state(each), each["accepted"], each["active"]) for each in status["listeners"]]
-        blocks.append(table(("LISTENER", "STATE", "ACCEPTED", "ACTIVE"), rows))
+        rows = [
+            (each["listener"], _state(each), each["accepted"], each["active"], _rejected(each))
+            for each in status["listeners"]
+        ]
+        blocks.append(table(("LISTENER", "STATE", "ACCEPTED", "ACTIVE", "REJECTED"), rows))
     if status["problems"]:
         rows = [(each["kind"], each["subject"], each["reason"]) for each in status["problems"]]
         blocks.append(table(("PROBLEM", "OF", "REASON"), rows))
@@ -104,11 +107,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def places(route: Mapping[str, Any]) -> str:
-    """Where a route is reached: `http web.example.com/shop, ...` or `tcp :9999`."""
+    """Where a route is reached: `http web.example.com/shop, ...`, `tcp :9999` or `tls web.example.com, ...`."""
     if route["kind"] == "tcp":
         return f"tcp :{route['port']}"
-    path = "" if route["path"] == "/" else route["path"]
-    return "http " + (", ".join(host + path for host in route["hosts"]) or "(no host)")
+    path = "" if route["kind"] == "tls" or route["path"] == "/" else route["path"]
+    return f"{route['kind']} " + (", ".join(host + path for host in route["hosts"]) or "(no host)")
 
 
 def duration(seconds: float) -> str:
@@ -147,12 +150,19 @@ def _traffic(traffic: Mapping[str, Any]) -> str:
     return (
         f"{traffic['http_requests']} requests"
         f" ({traffic['http_active']} active, {traffic['http_errors']} errors, {traffic['retries']} retries),"
-        f" {traffic['tcp_sessions']} TCP sessions ({traffic['tcp_active']} active)"
+        f" {traffic['tcp_sessions']} TCP sessions ({traffic['tcp_active']} active),"
+        f" {traffic['tls_sessions']} TLS sessions ({traffic['tls_active']} active)"
     )
 
 
 def _dns(dns: Mapping[str, Any] | None) -> str:
     return "off" if dns is None else f"{', '.join(dns['listen'])} ({dns['replies']} replies)"
+
+
+def _rejected(listener: Mapping[str, Any]) -> str:
+    """What a listener turned away: requests by status, connections by kind."""
+    counts = {**listener["rejected"], **listener["rejected_connections"]}
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "-"
 
 
 def _state(listener: Mapping[str, Any]) -> str:

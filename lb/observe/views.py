@@ -139,10 +139,12 @@ def count_health(snapshot: Snapshot) -> dict[str, int]:
 
 
 def route_json(route: RouteLike, endpoints: Iterable[EndpointView]) -> dict[str, Any]:
-    """Describe one route: a virtual host or a TCP port, its policy, and the endpoints with their state."""
+    """Describe one route: virtual hosts, a TCP port or server names; its policy, the endpoints with their state."""
     place: dict[str, Any]
     if route.kind == "http":
         place = {"hosts": list(route.hosts), "path": route.path}
+    elif route.kind == "tls":
+        place = {"hosts": list(route.hosts)}
     else:
         place = {"port": route.port}
     return {
@@ -228,7 +230,7 @@ def status_json(
 ) -> dict[str, Any]:
     """Describe the node: version, uptime (seconds), readiness, catalog, listeners, traffic, DNS, problems.
 
-    `routes` counts routes by kind (`http`, `tcp`), `dns` is None where it does not run.
+    `routes` counts routes by kind (`http`, `tcp`, `tls`), `dns` is None where it does not run.
     """
     return {
         "version": version,
@@ -266,6 +268,7 @@ def _listeners_json(stats: Stats) -> list[dict[str, Any]]:
             "accepted": listener.accepted,
             "active": listener.active,
             "rejected": {str(status): count for status, count in sorted(listener.rejected.items())},
+            "rejected_connections": dict(sorted(listener.turned_away.items())),
         }
         for name, listener in sorted(stats.listeners())
     ]
@@ -274,6 +277,7 @@ def _listeners_json(stats: Stats) -> list[dict[str, Any]]:
 def _traffic_json(stats: Stats) -> dict[str, int]:
     http = [counters for _, counters in stats.http_services()]
     tcp = [counters for _, counters in stats.tcp_services()]
+    tls = [counters for _, counters in stats.tls_services()]
     return {
         "http_requests": sum(sum(service.codes.values()) for service in http),
         "http_active": sum(service.active for service in http),
@@ -281,6 +285,8 @@ def _traffic_json(stats: Stats) -> dict[str, int]:
         "retries": sum(service.retries for service in http),
         "tcp_sessions": sum(service.opened for service in tcp),
         "tcp_active": sum(service.active for service in tcp),
+        "tls_sessions": sum(service.opened for service in tls),
+        "tls_active": sum(service.active for service in tls),
     }
 
 

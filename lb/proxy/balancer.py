@@ -1,4 +1,4 @@
-"""What the sessions ask: which target serves this host, path or port, now.
+"""What the sessions ask: which target serves this host, path, port or server name, now.
 
 A snapshot is applied in one go, without an await: build the table, reconcile the groups, swap, and only then drop
 what has left. A request or session in flight holds its own group and endpoint and never notices.
@@ -44,6 +44,7 @@ class Balancer:
         self._table: RoutingTable | None = None
         self._http: dict[str, HttpTarget] = {}
         self._tcp: dict[int, TcpTarget] = {}
+        self._tls: dict[str, TcpTarget] = {}
         self.requests: Memo[Request] = Memo(entries=2048, octets=1 << 20, longest=LONGEST_SEEN)
 
     @property
@@ -67,19 +68,26 @@ class Balancer:
         """Find the target of a listening port."""
         return self._tcp.get(port)
 
+    def tls(self, server_name: bytes) -> TcpTarget | None:
+        """Find the target for a server name (lower case, no trailing dot)."""
+        route = self._table.lookup_tls(server_name) if self._table is not None else None
+        return None if route is None else self._tls[route.service]
+
     def targets(self) -> Iterator[HttpTarget | TcpTarget]:
-        """Every target, HTTP ones first."""
+        """Every target: HTTP, TCP, TLS."""
         yield from self._http.values()
         yield from self._tcp.values()
+        yield from self._tls.values()
 
     def apply(self, snapshot: Snapshot) -> None:
         """Take over a new catalog; endpoints that stay keep their state."""
         table = build(snapshot, self._settings, self._table)
-        if self._table is not None and table.http == self._table.http and table.tcp == self._table.tcp:
+        if self._table is not None and _same_routes(table, self._table):
             self._table = table
             return
         http_before = self._http
         tcp_before = {target.route.service: target for target in self._tcp.values()}
+        tls_before = self._tls
         http: dict[str, HttpTarget] = {}
         for name, route in table.http.items():
             target = http_before.pop(name, None) or HttpTarget(route, Group(f"http {name}"), self._stats.http(name))
@@ -92,11 +100,17 @@ class Balancer:
             )
             self._update(tcp_target, route)
             tcp[port] = tcp_target
-        self._table, self._http, self._tcp = table, http, tcp
+        tls: dict[str, TcpTarget] = {}
+        for name, route in table.tls.items():
+            tls_target = tls_before.pop(name, None) or TcpTarget(route, Group(f"tls {name}"), self._stats.tls(name))
+            self._update(tls_target, route)
+            tls[name] = tls_target
+        self._table, self._http, self._tcp, self._tls = table, http, tcp, tls
         self.requests.clear()
-        for group in [*(t.group for t in http_before.values()), *(t.group for t in tcp_before.values())]:
-            self._empty(group)
-        self._stats.keep({*http, *(target.route.service for target in tcp.values())})
+        gone: list[HttpTarget | TcpTarget] = [*http_before.values(), *tcp_before.values(), *tls_before.values()]
+        for left in gone:
+            self._empty(left.group)
+        self._stats.keep({*http, *(target.route.service for target in tcp.values()), *tls})
 
     def _update(self, target: HttpTarget | TcpTarget, route: Route) -> None:
         if target.route is route and target.group.endpoints:
@@ -111,3 +125,7 @@ class Balancer:
     def _empty(self, group: Group) -> None:
         for endpoint in group.reconcile((), group.policy):
             self._retire(endpoint)
+
+
+def _same_routes(one: RoutingTable, other: RoutingTable) -> bool:
+    return one.http == other.http and one.tcp == other.tcp and one.tls == other.tls

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from email.utils import formatdate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from lb.deadlines import Deadlines
 from lb.http1.head import Limits
@@ -15,11 +15,15 @@ from lb.proxy.balancer import Balancer
 from lb.proxy.bulk import Basin
 from lb.proxy.outbox import Outbox
 from lb.proxy.request_id import request_ids
-from lb.settings import HttpSettings, TcpSettings, UpstreamSettings
+from lb.settings import HttpSettings, UpstreamSettings
 
 if TYPE_CHECKING:
     from lb.proxy.http_session import HttpSession
+    from lb.proxy.intake import Intake
     from lb.proxy.tcp_session import TcpSession
+
+TcpSessions: TypeAlias = "set[TcpSession | Intake]"
+"""Connections that are relayed, or whose beginning is being read."""
 
 
 class HttpContext:
@@ -73,7 +77,7 @@ class HttpContext:
         self.keepalive_timeout = settings.keepalive_timeout
         self.read_timeout = upstream.read_timeout
         self.draining = False
-        self.sessions: set[HttpSession] = set()
+        self.sessions: set[HttpSession | Intake] = set()
         self._date = b""
         self._date_until = 0.0
 
@@ -93,22 +97,22 @@ class HttpContext:
 
 
 class TcpContext:
-    """What the sessions of one TCP listener share; `sessions` outlives it, as they do."""
+    """What the sessions of one TCP or TLS listener share; `sessions` outlives it, as they do."""
 
-    __slots__ = ("deadlines", "loop", "sessions", "settings", "stats", "upstream")
+    __slots__ = ("deadlines", "idle_timeout", "loop", "sessions", "stats", "upstream")
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         deadlines: Deadlines,
-        settings: TcpSettings,
+        idle_timeout: float,
         upstream: UpstreamSettings,
         stats: ListenerStats,
-        sessions: set[TcpSession],
+        sessions: TcpSessions,
     ) -> None:
         self.loop = loop
         self.deadlines = deadlines
-        self.settings = settings
+        self.idle_timeout = idle_timeout
         self.upstream = upstream
         self.stats = stats
         self.sessions = sessions

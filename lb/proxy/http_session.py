@@ -20,6 +20,7 @@ from lb.proxy.http_exchange import HttpExchange
 from lb.proxy.http_request import Request
 from lb.proxy.refusal import tell_refused, tell_unrouted
 from lb.proxy.relay import Relay, reset
+from lb.wire.proxyprotocol import Ends
 
 _EMPTY_LINES = re.compile(rb"(?:\r\n)+")
 
@@ -28,7 +29,7 @@ LINGER_LONGEST = 30.0  # nginx's lingering_time: in all
 
 
 class HttpSession(asyncio.Protocol):
-    """The protocol of one client connection.
+    """The protocol of one client connection; `ends` are the client's, told by a PROXY header.
 
     It is in one of four states: between requests (`exchange` is None: bytes are a head), in an exchange
     (bytes are its body, then the next request's), lingering (the reply is out, bytes are discarded until the
@@ -59,10 +60,10 @@ class HttpSession(asyncio.Protocol):
         "writable",
     )
 
-    def __init__(self, context: HttpContext) -> None:
+    def __init__(self, context: HttpContext, ends: Ends | None = None) -> None:
         self.context = context
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self.remote = ""
+        self.remote = ends.source[0] if ends is not None else ""
         self.forwarded = b""
         self.served = 0
         self.writable = True
@@ -88,8 +89,9 @@ class HttpSession(asyncio.Protocol):
         """See asyncio.Protocol."""
         context = self.context
         self.transport = cast(asyncio.Transport, transport)
-        peer = transport.get_extra_info("peername")
-        self.remote = peer[0] if peer else "-"
+        if not self.remote:
+            peer = transport.get_extra_info("peername")
+            self.remote = peer[0] if peer else "-"
         self.forwarded = self.remote.encode()
         context.sessions.add(self)
         context.stats.accepted += 1

@@ -7,7 +7,8 @@ import contextlib
 import functools
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Iterable
+from typing import cast
 
 from lb.catalog.model import Problem
 from lb.deadlines import Deadlines
@@ -16,11 +17,13 @@ from lb.observe.accesslog import AccessLog
 from lb.observe.log import fields
 from lb.observe.stats import ListenerStats, Stats
 from lb.proxy.balancer import Balancer
-from lb.proxy.context import HttpContext, TcpContext
+from lb.proxy.context import HttpContext, TcpContext, TcpSessions
 from lb.proxy.http_session import HttpSession
+from lb.proxy.intake import Make, admitting
 from lb.proxy.targets import TcpTarget
 from lb.proxy.tcp_session import TcpSession
-from lb.settings import Address, HttpSettings, TcpSettings, UpstreamSettings
+from lb.settings import Address, HttpSettings, ProxyProtocolSettings, TcpSettings, UpstreamSettings
+from lb.wire.proxyprotocol import Ends
 
 BACKLOG = 4096
 ACCEPTS = 4
@@ -49,6 +52,21 @@ def listen(address: Address) -> socket.socket:
     return sock
 
 
+def listen_on_all(kind: str, addresses: Iterable[Address]) -> list[socket.socket]:
+    """Listen on every address, or on none. Raises ListenError naming the kind, the address and the reason."""
+    socks: list[socket.socket] = []
+    with contextlib.ExitStack() as undo:
+        for address in addresses:
+            try:
+                sock = listen(address)
+            except ListenError as error:
+                raise ListenError(f"{kind} listener {error}") from error
+            undo.callback(sock.close)
+            socks.append(sock)
+        undo.pop_all()
+    return socks
+
+
 class HttpListener:
     """The HTTP listeners of one node."""
 
@@ -58,6 +76,7 @@ class HttpListener:
         deadlines: Deadlines,
         settings: HttpSettings,
         upstream: UpstreamSettings,
+        proxy_protocol: ProxyProtocolSettings,
         stats: Stats,
         access_log: AccessLog | None,
     ) -> None:
@@ -65,6 +84,7 @@ class HttpListener:
         self._deadlines = deadlines
         self._settings = settings
         self._upstream = upstream
+        self._proxy_protocol = proxy_protocol
         self._stats = stats
         self._access_log = access_log
         self._servers: list[asyncio.Server] = []
@@ -78,16 +98,7 @@ class HttpListener:
 
     async def start(self) -> None:
         """Listen on every address, or on none. Raises ListenError naming the address and the reason."""
-        socks: list[socket.socket] = []
-        with contextlib.ExitStack() as undo:
-            for address in self._settings.listen:
-                try:
-                    sock = listen(address)
-                except ListenError as error:
-                    raise ListenError(f"HTTP listener {error}") from error
-                undo.callback(sock.close)
-                socks.append(sock)
-            undo.pop_all()
+        socks = listen_on_all("HTTP", self._settings.listen)
         self.addresses = tuple(Address(*sock.getsockname()[:2]) for sock in socks)
         for sock, address in zip(socks, self.addresses, strict=True):
             await self._serve(sock, address)
@@ -99,7 +110,7 @@ class HttpListener:
             loop, self._deadlines, self._balancer, self._settings, self._upstream, stats, self._access_log
         )
         self._contexts.append(context)
-        make = functools.partial(HttpSession, context)
+        make = admitting(context, self._proxy_protocol, cast(Make, functools.partial(HttpSession, context)))
         for handle in (sock, *(sock.dup() for _ in range(ACCEPTS - 1))):
             self._servers.append(await loop.create_server(make, sock=handle, backlog=BACKLOG))
         stats.opened()
@@ -164,6 +175,7 @@ class TcpListeners:
         deadlines: Deadlines,
         settings: TcpSettings,
         upstream: UpstreamSettings,
+        proxy_protocol: ProxyProtocolSettings,
         stats: Stats,
         host: str,
     ) -> None:
@@ -171,11 +183,12 @@ class TcpListeners:
         self._deadlines = deadlines
         self._settings = settings
         self._upstream = upstream
+        self._proxy_protocol = proxy_protocol
         self._stats = stats
         self._host = host
         self._ports: dict[int, _Port] = {}
         self._draining = False
-        self._sessions: set[TcpSession] = set()
+        self._sessions: TcpSessions = set()
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -239,9 +252,15 @@ class TcpListeners:
 
     async def _serve(self, port: _Port, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        context = TcpContext(loop, self._deadlines, self._settings, self._upstream, port.stats, self._sessions)
-        make: Callable[[], TcpSession] = lambda: TcpSession(context, port.target)  # noqa: E731
-        port.server = await loop.create_server(make, sock=sock, backlog=BACKLOG)
+        context = TcpContext(
+            loop, self._deadlines, self._settings.idle_timeout, self._upstream, port.stats, self._sessions
+        )
+
+        def make(ends: Ends | None = None) -> TcpSession:
+            return TcpSession(context, port.target, ends)
+
+        factory = admitting(context, self._proxy_protocol, make)
+        port.server = await loop.create_server(factory, sock=sock, backlog=BACKLOG)
 
     def drain(self) -> None:
         """Accept no more; sessions go on."""

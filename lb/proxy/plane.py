@@ -1,4 +1,4 @@
-"""The HTTP and TCP data plane of one process: started, given snapshots, drained."""
+"""The HTTP, TCP and TLS data plane of one process: started, given snapshots, drained."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from lb.observe.stats import Stats
 from lb.proxy.balancer import Balancer
 from lb.proxy.listener import HttpListener, TcpListeners
 from lb.proxy.targets import HttpTarget, TcpTarget
+from lb.proxy.tls_listener import TlsListener
 from lb.settings import Address, Settings
 from lb.upstream.idle import IdlePool
 
@@ -34,12 +35,29 @@ class BalancerPlane:
         self._http: HttpListener | None = None
         if settings.http is not None:
             self._http = HttpListener(
-                self._balancer, self._deadlines, settings.http, settings.upstream, stats, access_log
+                self._balancer,
+                self._deadlines,
+                settings.http,
+                settings.upstream,
+                settings.proxy_protocol,
+                stats,
+                access_log,
             )
         self._tcp: TcpListeners | None = None
         if settings.tcp is not None and settings.tcp.host is not None:
             self._tcp = TcpListeners(
-                self._balancer, self._deadlines, settings.tcp, settings.upstream, stats, settings.tcp.host
+                self._balancer,
+                self._deadlines,
+                settings.tcp,
+                settings.upstream,
+                settings.proxy_protocol,
+                stats,
+                settings.tcp.host,
+            )
+        self._tls: TlsListener | None = None
+        if settings.tls is not None:
+            self._tls = TlsListener(
+                self._balancer, self._deadlines, settings.tls, settings.upstream, settings.proxy_protocol, stats
             )
 
     def _prepare(self, endpoint: Endpoint) -> None:
@@ -57,6 +75,11 @@ class BalancerPlane:
         return self._http.addresses if self._http else ()
 
     @property
+    def tls_addresses(self) -> tuple[Address, ...]:
+        """The addresses that TLS listens on."""
+        return self._tls.addresses if self._tls else ()
+
+    @property
     def problems(self) -> tuple[Problem, ...]:
         """What of the catalog is not used by this plane, and why."""
         return self._balancer.problems + (self._tcp.problems if self._tcp else ())
@@ -66,16 +89,18 @@ class BalancerPlane:
         return self._balancer.targets()
 
     async def start(self) -> None:
-        """Listen for HTTP; TCP ports follow with the catalog. Raises ListenError."""
+        """Listen for HTTP and TLS; TCP ports follow with the catalog. Raises ListenError."""
         if self._http is not None:
             await self._http.start()
+        if self._tls is not None:
+            await self._tls.start()
 
     def apply(self, snapshot: Snapshot) -> None:
         """Take over a new catalog at once; nothing in flight notices."""
         self._balancer.apply(snapshot)
         if self._tcp is not None:
             self._tcp.apply()
-        self._stats.keep_listeners([*(self._http.names if self._http else ()), *(self._tcp.names if self._tcp else ())])
+        self._stats.keep_listeners([name for listeners in self._listeners() for name in listeners.names])
 
     async def drain(self, grace: float) -> None:
         """Stop accepting, let what is in flight end within `grace` seconds, then end it."""
@@ -96,5 +121,5 @@ class BalancerPlane:
         while any(listeners.in_flight for listeners in self._listeners()) and time.monotonic() < end:  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_STEP)
 
-    def _listeners(self) -> list[HttpListener | TcpListeners]:
-        return [listeners for listeners in (self._http, self._tcp) if listeners is not None]
+    def _listeners(self) -> list[HttpListener | TcpListeners | TlsListener]:
+        return [listeners for listeners in (self._http, self._tcp, self._tls) if listeners is not None]

@@ -25,7 +25,7 @@ class HttpTarget:
 
 @dataclass(slots=True)
 class TcpTarget:
-    """A service behind a TCP port."""
+    """A service behind a TCP port or the TLS listeners."""
 
     route: Route
     group: Group

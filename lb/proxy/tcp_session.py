@@ -1,4 +1,4 @@
-"""One client connection of a TCP service: pick, connect, relay (nginx's stream module)."""
+"""One client connection of a TCP or TLS service: pick, connect, relay (nginx's stream module)."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from lb.proxy.relay import Relay, reset
 from lb.proxy.targets import TcpTarget
 from lb.upstream.connection import UpstreamConnection
 from lb.upstream.dial import connect_timeout
+from lb.wire.proxyprotocol import Ends, write_proxy_header
 
 
 class TcpSession(Relay):
-    """First connecting, then relaying.
+    """First connecting, then relaying. `ends` are the client's, told by a PROXY header; else its connection's own hold.
 
     Only the connect phase is judged, and success is credited as soon as it is over: the rules of nginx's stream module.
     """
 
-    __slots__ = ("_attempts", "_context", "_started", "_target")
+    __slots__ = ("_attempts", "_context", "_ends", "_started", "_target")
 
     _attempts: Attempts
 
-    def __init__(self, context: TcpContext, target: TcpTarget) -> None:
-        super().__init__(context.deadlines, context.settings.idle_timeout, target.stats, TcpSession._relay_ended)
+    def __init__(self, context: TcpContext, target: TcpTarget, ends: Ends | None = None) -> None:
+        super().__init__(context.deadlines, context.idle_timeout, target.stats, TcpSession._relay_ended)
         self._context = context
         self._target = target
+        self._ends = ends
         self._started = context.loop.time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -38,7 +40,7 @@ class TcpSession(Relay):
         context.stats.accepted += 1
         context.stats.active += 1
         self._target.stats.open()
-        peer = transport.get_extra_info("peername")
+        peer = self._ends.source if self._ends else transport.get_extra_info("peername")
         self._attempts = Attempts(context.loop, self._target, peer[0] if peer else "")
         self._next()
 
@@ -49,6 +51,9 @@ class TcpSession(Relay):
     def connected(self, connection: UpstreamConnection) -> None:
         """See Attempting."""
         self._attempts.succeeded()
+        version = self._target.route.proxy_protocol
+        if version:
+            connection.transport.write(write_proxy_header(version, self._ends or _own_ends(self.client)))
         self.join(self.client, connection)
 
     def connect_failed(self, error: UpstreamError) -> None:
@@ -97,3 +102,9 @@ class TcpSession(Relay):
         self._attempts.cancel()
         self._target.stats.close(result, context.loop.time() - self._started)
         context.stats.active -= 1
+
+
+def _own_ends(transport: asyncio.Transport) -> Ends | None:
+    """The ends of a client's connection; None if it is gone already, and the kernel does not tell any more."""
+    peer, own = (transport.get_extra_info(name) for name in ("peername", "sockname"))
+    return Ends(peer[:2], own[:2]) if peer and own else None

@@ -1,12 +1,12 @@
 """What one service asks of the balancer by its tags and meta keys: `Service` -> routes.
 
-The tags `http` and `tcp` of any instance, healthy or not, expose the service; its traffic goes to all
+The tags `http`, `tcp` and `tls` of any instance, healthy or not, expose the service; its traffic goes to all
 passing instances. Keys that begin with `lb_` are options. An entry that cannot be used is skipped, its
 default is taken, and a `Problem` names it: nothing else is lost.
 
 - `lb_max_fails`, `lb_fail_timeout` and `lb_max_conns` are the instance's own.
-- `lb_policy`, `lb_host`, `lb_path` and `lb_port` are the service's: the newest registration (highest
-  ModifyIndex) decides, also by not having the key, and a `Problem` names an instance that disagrees.
+- `lb_policy`, `lb_host`, `lb_path`, `lb_port` and `lb_proxy_protocol` are the service's: the newest registration
+  (highest ModifyIndex) decides, also by not having the key, and a `Problem` names an instance that disagrees.
 - The weight is Consul's `Weights.Passing`. Weight 0, which nginx does not have, keeps an instance in the list
   and traffic away from it: a drain.
 """
@@ -27,24 +27,26 @@ from lb.routing.values import (
     parse_policy,
     parse_port,
     parse_port_suffix,
+    parse_proxy_protocol,
     shown,
 )
 
-Kind = Literal["http", "tcp"]
+Kind = Literal["http", "tcp", "tls"]
 T = TypeVar("T")
 
-KINDS: tuple[Kind, ...] = ("http", "tcp")
+KINDS: tuple[Kind, ...] = ("http", "tcp", "tls")
 PREFIX = "lb_"
 
 _INSTANCE_KEYS = frozenset({"lb_max_fails", "lb_fail_timeout", "lb_max_conns"})
 _KEYS: dict[Kind, frozenset[str]] = {
     "http": _INSTANCE_KEYS | {"lb_policy", "lb_host", "lb_path"},
-    "tcp": _INSTANCE_KEYS | {"lb_policy", "lb_port"},
+    "tcp": _INSTANCE_KEYS | {"lb_policy", "lb_port", "lb_proxy_protocol"},
+    "tls": _INSTANCE_KEYS | {"lb_policy", "lb_host", "lb_proxy_protocol"},
 }
 
-# What the nginx templates set.
-_POLICY: dict[Kind, str] = {"http": "round_robin", "tcp": "least_conn"}
-_FAIL_TIMEOUT: dict[Kind, int] = {"http": 60, "tcp": 30}
+# What the nginx templates set; TLS is passed through as TCP is.
+_POLICY: dict[Kind, str] = {"http": "round_robin", "tcp": "least_conn", "tls": "least_conn"}
+_FAIL_TIMEOUT: dict[Kind, int] = {"http": 60, "tcp": 30, "tls": 30}
 _MAX_FAILS = 3
 
 
@@ -63,9 +65,10 @@ class EndpointOptions:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What leads to a service: virtual hosts and a path prefix (`http`), or a port (`tcp`).
+    """What leads to a service: virtual hosts and a path prefix (`http`), a port (`tcp`), or server names (`tls`).
 
-    `endpoints` are the passing instances in catalog order; there may be none.
+    `hosts` has virtual hosts or server names. `proxy_protocol` is the version of the PROXY header that instances
+    get, `v1` or `v2`; empty: none. `endpoints` are the passing instances in catalog order; there may be none.
     """
 
     service: str
@@ -74,6 +77,7 @@ class Route:
     hosts: tuple[str, ...] = ()
     path: str = "/"
     port: int = 0
+    proxy_protocol: str = ""
     endpoints: tuple[EndpointOptions, ...] = ()
 
 
@@ -89,14 +93,14 @@ class ServiceRoutes:
 def read_service(service: Service, domains: tuple[str, ...]) -> ServiceRoutes:
     """Read the tags and options of a service.
 
-    Its virtual hosts are `<service>.<domain>` for each domain, and what `lb_host` names.
+    Its virtual hosts and server names are `<service>.<domain>` for each domain, and what `lb_host` names.
     """
     kinds = tuple(kind for kind in KINDS if kind in service.tags)
     if not kinds:
         return ServiceRoutes(service)
     reader = _Reader(service)
     reader.check_keys(kinds)
-    routes = [reader.http_route(domains) if kind == "http" else reader.tcp_route() for kind in kinds]
+    routes = [reader.tcp_route() if kind == "tcp" else reader.host_route(kind, domains) for kind in kinds]
     return ServiceRoutes(service, tuple(route for route in routes if route), tuple(reader.problems))
 
 
@@ -120,12 +124,12 @@ class _Reader:
                 if not key.startswith(PREFIX) or key in useful or key in seen:
                     continue
                 seen.add(key)
-                owner = next((kind for kind in KINDS if key in _KEYS[kind]), None)
-                reason = f"has no effect without the tag {owner}" if owner else "there is no such option"
+                owners = " or ".join(kind for kind in KINDS if key in _KEYS[kind])
+                reason = f"has no effect without the tag {owners}" if owners else "there is no such option"
                 self._refuse("option", f"{label(instance)} {key}", reason)
 
-    def http_route(self, domains: tuple[str, ...]) -> Route | None:
-        """Read the virtual hosts; None if there is no usable name."""
+    def host_route(self, kind: Kind, domains: tuple[str, ...]) -> Route | None:
+        """Read the virtual hosts or the server names; None if there is no usable one."""
         hosts = [*self._own_hosts(domains), *self._more_hosts()]
         if not hosts:
             if not domains:
@@ -133,11 +137,12 @@ class _Reader:
             return None
         return Route(
             self._service.name,
-            "http",
-            self._shared("lb_policy", parse_policy, _POLICY["http"]),
+            kind,
+            self._shared("lb_policy", parse_policy, _POLICY[kind]),
             hosts=tuple(dict.fromkeys(hosts)),
-            path=self._shared("lb_path", parse_path, "/"),
-            endpoints=self._endpoints("http"),
+            path=self._shared("lb_path", parse_path, "/") if kind == "http" else "/",
+            proxy_protocol="" if kind == "http" else self._proxy_protocol(),
+            endpoints=self._endpoints(kind),
         )
 
     def tcp_route(self) -> Route | None:
@@ -149,8 +154,17 @@ class _Reader:
             except OptionError as error:
                 self._refuse("route", self._service.name, f"no TCP port: {error}, and lb_port gives none")
                 return None
-        policy = self._shared("lb_policy", parse_policy, _POLICY["tcp"])
-        return Route(self._service.name, "tcp", policy, port=port, endpoints=self._endpoints("tcp"))
+        return Route(
+            self._service.name,
+            "tcp",
+            self._shared("lb_policy", parse_policy, _POLICY["tcp"]),
+            port=port,
+            proxy_protocol=self._proxy_protocol(),
+            endpoints=self._endpoints("tcp"),
+        )
+
+    def _proxy_protocol(self) -> str:
+        return self._shared("lb_proxy_protocol", parse_proxy_protocol, "")
 
     def _own_hosts(self, domains: tuple[str, ...]) -> list[str]:
         hosts: list[str] = []

@@ -9,6 +9,9 @@ from lb.errors import OptionError
 POLICIES = ("round_robin", "least_conn", "random", "ip_hash")
 """What `lb_policy` may name; `lb.balance` implements them."""
 
+PROXY_PROTOCOLS = ("v1", "v2")
+"""What `lb_proxy_protocol` may name; `lb.wire.proxyprotocol` writes them."""
+
 MAX_COUNT = 2**31 - 1
 """The largest count or number of seconds, as in nginx on any platform."""
 
@@ -40,6 +43,13 @@ def parse_policy(text: str) -> str:
     """Return the name of a balancing policy."""
     if text not in POLICIES:
         raise OptionError(f"{shown(text)} is no policy; there are {', '.join(POLICIES)}")
+    return text
+
+
+def parse_proxy_protocol(text: str) -> str:
+    """Return a version of the PROXY protocol."""
+    if text not in PROXY_PROTOCOLS:
+        raise OptionError(f"{shown(text)} is no version of the PROXY protocol; there are {', '.join(PROXY_PROTOCOLS)}")
     return text
 
 

@@ -65,10 +65,26 @@ def test_clients_of_more_networks_may_be_allowed() -> None:
     assert refusal("--dns-allow", "192.0.2.0/33").startswith("--dns-allow: '192.0.2.0/33' is not a network")
 
 
-@pytest.mark.parametrize("plane", ["http", "tcp", "dns"])
+@pytest.mark.parametrize("plane", ["http", "tcp", "tls", "dns"])
 def test_off_leaves_a_plane_out(plane: str) -> None:
     assert getattr(settings(f"--{plane}", "off"), plane) is None
     assert getattr(settings(**{f"CONSUL_EDGE_{plane.upper()}": "off"}), plane) is None
+
+
+def test_tls_listens_where_it_is_told_and_nowhere_else() -> None:
+    assert settings().tls is None
+    found = settings("--tls", "127.0.0.1:443", "--tls", "[::1]:443", "--client-header-timeout", "4s").tls
+    assert found is not None
+    assert found.listen == (Address("127.0.0.1", 443), Address("::1", 443))
+    assert (found.hello_timeout, found.max_hello, found.idle_timeout) == (4, 16384, 600)
+
+
+def test_networks_of_the_proxy_protocol() -> None:
+    assert settings().proxy_protocol.networks == ()
+    found = settings(CONSUL_EDGE_PROXY_PROTOCOL_FROM="192.0.2.0/24, 2001:db8::/32").proxy_protocol
+    assert found.networks == (ip_network("192.0.2.0/24"), ip_network("2001:db8::/32"))
+    assert found.timeout == 60
+    assert refusal("--proxy-protocol-from", "anywhere").startswith("--proxy-protocol-from: 'anywhere' is not")
 
 
 def test_off_leaves_admin_and_state_out() -> None:
@@ -195,7 +211,7 @@ def test_help_tells_every_flag() -> None:
 
 def test_help_tells_the_defaults_that_hold() -> None:
     told = {flag.name: flag.help.rpartition("(")[2].partition(")")[0] for flag in FLAGS}
-    unset = {"token", "token-file", "domain", "recursor", "dc", "dns-allow", "state-dir"}
+    unset = {"token", "token-file", "domain", "recursor", "dc", "dns-allow", "proxy-protocol-from", "state-dir"}
     given = [part for name, text in told.items() if name not in unset for part in (f"--{name}", text)]
     assert dataclasses.replace(settings(*given), consul=settings().consul) == settings()
     assert settings(*given).consul.agents == settings().consul.agents

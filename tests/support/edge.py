@@ -23,7 +23,16 @@ from lb.catalog import model
 from lb.deadlines import NEVER
 from lb.observe.stats import HttpStats, ListenerStats, Stats, TcpStats
 from lb.proxy.plane import BalancerPlane
-from lb.settings import Address, HttpSettings, RoutingSettings, Settings, TcpSettings, UpstreamSettings
+from lb.settings import (
+    Address,
+    HttpSettings,
+    ProxyProtocolSettings,
+    RoutingSettings,
+    Settings,
+    TcpSettings,
+    TlsSettings,
+    UpstreamSettings,
+)
 from tests.support.scripted import Instance, Script, Stream, field
 
 LOCAL = "127.0.0.1"
@@ -33,6 +42,8 @@ LIMIT = 10.0
 _HTTP = HttpSettings(listen=(Address(LOCAL, 0),), header_timeout=5, body_timeout=5, send_timeout=5, keepalive_timeout=5)
 _UPSTREAM = UpstreamSettings(connect_timeout=5, read_timeout=5, send_timeout=5)
 _TCP = TcpSettings(host=LOCAL, idle_timeout=5)
+_TLS = TlsSettings(listen=(Address(LOCAL, 0),), hello_timeout=5, idle_timeout=5)
+_PROXY_PROTOCOL = ProxyProtocolSettings(timeout=5)
 
 
 def scenario(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -123,6 +134,11 @@ class Edge:
         """The port of the HTTP listener."""
         return self.plane.http_addresses[0].port
 
+    @property
+    def tls_port(self) -> int:
+        """The port of the TLS listener."""
+        return self.plane.tls_addresses[0].port
+
     def apply(self, *services: Service) -> None:
         """Publish a catalog of these services, and no other."""
         self._generation += 1
@@ -178,6 +194,18 @@ class Edge:
         """The counters of a TCP service."""
         return self.stats.tcp(service)
 
+    def tls_stats(self, service: str) -> TcpStats:
+        """The counters of a service behind TLS."""
+        return self.stats.tls(service)
+
+    def turned_away(self, listener: str) -> dict[str, int]:
+        """The connections closed for how they began, of a listener such as `tls` or `tcp`, by kind."""
+        counts: dict[str, int] = {}
+        for name, stats in self.stats.listeners():
+            if name.startswith(f"{listener} "):
+                counts.update(stats.turned_away)
+        return counts
+
     @property
     def listener_stats(self) -> ListenerStats:
         """The counters of the HTTP listener."""
@@ -213,10 +241,10 @@ class Edge:
             "leases": sum(endpoint.active for endpoint in self._endpoints),
             "active requests": sum(stats.active for _, stats in self.stats.http_services()),
             "active sessions": sum(stats.active for _, stats in self.stats.tcp_services()),
+            "active TLS sessions": sum(stats.active for _, stats in self.stats.tls_services()),
             "active connections": sum(stats.active for _, stats in self.stats.listeners()),
             "deadlines": self._deadlines,
             "octets held in bulk": self._held,
-            "dials": sum(task.get_name().startswith("dial ") for task in asyncio.all_tasks()),
         }
         return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
@@ -237,6 +265,8 @@ async def edge(
     http: dict[str, Any] | None = None,
     upstream: dict[str, Any] | None = None,
     tcp: dict[str, Any] | None = None,
+    tls: dict[str, Any] | None = None,
+    proxy_protocol: dict[str, Any] | None = None,
 ) -> AsyncIterator[Edge]:
     """Run a plane with these services and settings; instances are started, and ended with it."""
     settings = Settings(
@@ -244,6 +274,8 @@ async def edge(
         http=replace(_HTTP, **(http or {})),
         upstream=replace(_UPSTREAM, **(upstream or {})),
         tcp=replace(_TCP, **(tcp or {})),
+        tls=replace(_TLS, **(tls or {})),
+        proxy_protocol=replace(_PROXY_PROTOCOL, **(proxy_protocol or {})),
         dns=None,
     )
     one = Edge(settings)

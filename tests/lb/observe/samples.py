@@ -39,7 +39,7 @@ class FakeRoute:
     """A route in the shape of the routing table's."""
 
     service: str = "web"
-    kind: Literal["http", "tcp"] = "http"
+    kind: Literal["http", "tcp", "tls"] = "http"
     policy: str = "round_robin"
     hosts: tuple[str, ...] = ("web.example.com",)
     path: str = "/"
@@ -85,6 +85,9 @@ def a_status(**changes: Any) -> dict[str, Any]:
     """The answer of `/api/status` of a node with little on it."""
     stats = Stats()
     stats.listener("http 0.0.0.0:80").opened()
+    stats.listener("http 0.0.0.0:80").reject(404)
+    stats.listener("http 0.0.0.0:80").reject(404)
+    stats.listener("http 0.0.0.0:80").turn_away("no_proxy_header")
     stats.listener("tcp 0.0.0.0:9999").failed("address already in use")
     given: dict[str, Any] = {
         "version": "1.2.3",
@@ -102,7 +105,7 @@ def a_status(**changes: Any) -> dict[str, Any]:
             instances={"passing": 1},
         ),
         "stats": stats,
-        "routes": {"http": 1, "tcp": 0},
+        "routes": {"http": 1, "tcp": 0, "tls": 0},
         "dns": dns_json((Address("127.0.0.1", 53), Address("::1", 53)), 12),
         "problems": (Problem("option", "web/web-1@n1 lb_max_fails", "not a number: 'x'"),),
     }

@@ -66,6 +66,8 @@ def busy_stats() -> Stats:
     listener.accepted, listener.active = 5, 2
     listener.reject(404)
     stats.listener("tcp 0.0.0.0:22").failed("in use")
+    stats.tls("web").open()
+    stats.listener("tls 0.0.0.0:443").turn_away("not_tls")
     return stats
 
 
@@ -98,6 +100,8 @@ def test_http_tcp_and_listeners() -> None:
         'lb_tcp_received_bytes_total{service="redis-6379"}': 7,
         'lb_tcp_sent_bytes_total{service="redis-6379"}': 8,
         'lb_tcp_session_seconds_total{service="redis-6379"}': 2.5,
+        'lb_tls_active_sessions{service="web"}': 1,
+        'lb_rejected_connections_total{listener="tls 0.0.0.0:443",kind="not_tls"}': 1,
         'lb_listener_up{listener="http 0.0.0.0:80"}': 1,
         'lb_listener_up{listener="tcp 0.0.0.0:22"}': 0,
         'lb_connections_total{listener="http 0.0.0.0:80"}': 5,
@@ -111,8 +115,8 @@ def test_http_tcp_and_listeners() -> None:
 
 
 def sorted_labels(found: dict[str, float]) -> dict[str, float]:
-    """Bring the labels `code` and `result` behind the name that they belong to, as the tests write them."""
-    pattern = re.compile(r"\{((?:code|result)=\"[^\"]*\"),((?:service|listener)=\"[^\"]*\")\}")
+    """Bring the labels `code`, `result` and `kind` behind the name that they belong to, as the tests write them."""
+    pattern = re.compile(r"\{((?:code|result|kind)=\"[^\"]*\"),((?:service|listener)=\"[^\"]*\")\}")
     return {pattern.sub(r"{\2,\1}", key): value for key, value in found.items()}
 
 

@@ -62,9 +62,11 @@ def test_counters_of_a_service_that_left_go_once_nothing_is_active() -> None:
     busy = stats.http("busy")
     busy.active = 1
     stats.tcp("gone-9999")
+    stats.tls("gone")
     stats.keep({"stays"})
     assert [name for name, _ in stats.http_services()] == ["stays", "busy"]
     assert list(stats.tcp_services()) == []
+    assert list(stats.tls_services()) == []
     busy.active = 0
     stats.keep({"stays"})
     assert [name for name, _ in stats.http_services()] == ["stays"]

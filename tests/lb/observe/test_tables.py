@@ -24,13 +24,13 @@ def test_status() -> None:
         "ready    yes\n"
         "consul   http://127.0.0.1:8500 (connected, last answer 1.2 s ago)\n"
         "catalog  dc1: 1 services, instances: 1 passing\n"
-        "routes   1 http, 0 tcp\n"
-        "traffic  0 requests (0 active, 0 errors, 0 retries), 0 TCP sessions (0 active)\n"
+        "routes   1 http, 0 tcp, 0 tls\n"
+        "traffic  0 requests (0 active, 0 errors, 0 retries), 0 TCP sessions (0 active), 0 TLS sessions (0 active)\n"
         "dns      127.0.0.1:53, [::1]:53 (12 replies)\n"
         "\n"
-        "LISTENER          STATE                         ACCEPTED  ACTIVE\n"
-        "http 0.0.0.0:80   up                                   0       0\n"
-        "tcp 0.0.0.0:9999  down: address already in use         0       0\n"
+        "LISTENER          STATE                         ACCEPTED  ACTIVE  REJECTED\n"
+        "http 0.0.0.0:80   up                                   0       0  2 404, 1 no_proxy_header\n"
+        "tcp 0.0.0.0:9999  down: address already in use         0       0  -\n"
         "\n"
         "PROBLEM  OF                         REASON\n"
         "option   web/web-1@n1 lb_max_fails  not a number: 'x'\n"
@@ -66,12 +66,14 @@ def test_routes() -> None:
     routes = [
         route_json(FakeRoute(hosts=("a.test", "*.b"), path="/x"), endpoint_views("web", "http", group, now=1)),
         route_json(FakeRoute("redis-6379", "tcp", "least_conn", (), "", 6379), ()),
+        route_json(FakeRoute("mail", "tls", "least_conn", ("c.test", "*.d")), ()),
     ]
     assert routes_text(routes) == (
         "ROUTE                 SERVICE     POLICY       ENDPOINT             WEIGHT  ACTIVE  FAILS  STATE\n"
         "http a.test/x, *.b/x  web         round_robin  10.0.0.1:80               1      12      0  up\n"
         "                                               10.0.0.2:80               1       0      3  suspended\n"
         "tcp :6379             redis-6379  least_conn   no passing instance\n"
+        "tls c.test, *.d       mail        least_conn   no passing instance\n"
     )
 
 

@@ -131,6 +131,9 @@ def test_status_counts_traffic_of_all_services() -> None:
     stats.http("shop").active = 2
     stats.http("shop").retries = 4
     stats.tcp("redis").open()
+    stats.tls("web").open()
+    stats.tls("web").open()
+    stats.tls("web").close("ok", 1.0)
     assert a_status(stats=stats)["traffic"] == {
         "http_requests": 3,
         "http_active": 2,
@@ -138,6 +141,8 @@ def test_status_counts_traffic_of_all_services() -> None:
         "retries": 4,
         "tcp_sessions": 1,
         "tcp_active": 1,
+        "tls_sessions": 2,
+        "tls_active": 1,
     }
 
 
@@ -147,5 +152,6 @@ def test_status_is_ready_for_json_and_names_listeners_and_problems() -> None:
         ("http 0.0.0.0:80", True, ""),
         ("tcp 0.0.0.0:9999", False, "address already in use"),
     ]
+    assert [each["rejected_connections"] for each in status["listeners"]] == [{"no_proxy_header": 1}, {}]
     assert status["problems"][0]["reason"] == "not a number: 'x'"
     assert status["catalog"]["age"] is None

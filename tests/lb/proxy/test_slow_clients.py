@@ -45,7 +45,7 @@ def memory() -> int:
 def sessions(edge_: Edge) -> set[HttpSession]:
     """The open connections of clients."""
     assert edge_.plane._http is not None
-    return edge_.plane._http._contexts[0].sessions
+    return {one for one in edge_.plane._http._contexts[0].sessions if isinstance(one, HttpSession)}
 
 
 def held(edge_: Edge) -> int:

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import logging
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 from lb.catalog.model import Problem
@@ -27,8 +27,10 @@ from lb.wire.proxyprotocol import Ends
 
 BACKLOG = 4096
 ACCEPTS = 4
-"""Connections that an HTTP listener accepts in one turn of the loop at most. libuv accepts one for each handle, so
-there are so many handles for one socket: a turn of the loop for each connection would be dear."""
+"""Connections that a listener accepts in one turn of the loop at most. libuv accepts one for each handle, so there are
+so many handles for one socket: a turn of the loop for each connection would be dear."""
+MANY_PORTS = 64
+"""So many TCP ports have one handle each: descriptors are worth more then."""
 RETRY_FIRST = 1.0
 RETRY_LONGEST = 30.0
 
@@ -65,6 +67,23 @@ def listen_on_all(kind: str, addresses: Iterable[Address]) -> list[socket.socket
             socks.append(sock)
         undo.pop_all()
     return socks
+
+
+async def accept(make: Callable[[], asyncio.Protocol], sock: socket.socket, accepts: int) -> list[asyncio.Server]:
+    """Accept connections on a listening socket, so many in a turn of the loop; the socket is the servers' from here."""
+    loop = asyncio.get_running_loop()
+    handles = (sock, *(sock.dup() for _ in range(accepts - 1)))
+    servers: list[asyncio.Server] = []
+    try:
+        for handle in handles:
+            servers.append(await loop.create_server(make, sock=handle, backlog=BACKLOG))  # noqa: PERF401
+    except BaseException:  # cancelled, as the port is not wanted any more
+        for server in servers:
+            server.close()
+        for handle in handles:
+            handle.close()
+        raise
+    return servers
 
 
 class HttpListener:
@@ -111,8 +130,7 @@ class HttpListener:
         )
         self._contexts.append(context)
         make = admitting(context, self._proxy_protocol, cast(Make, functools.partial(HttpSession, context)))
-        for handle in (sock, *(sock.dup() for _ in range(ACCEPTS - 1))):
-            self._servers.append(await loop.create_server(make, sock=handle, backlog=BACKLOG))
+        self._servers += await accept(make, sock, ACCEPTS)
         stats.opened()
 
     @property
@@ -140,13 +158,13 @@ class HttpListener:
 class _Port:
     """One TCP port that a service asks for."""
 
-    __slots__ = ("delay", "retry", "server", "sock", "stats", "target", "task")
+    __slots__ = ("delay", "retry", "servers", "sock", "stats", "target", "task")
 
     def __init__(self, target: TcpTarget, stats: ListenerStats) -> None:
         self.target = target
         self.stats = stats
         self.sock: socket.socket | None = None
-        self.server: asyncio.Server | None = None
+        self.servers: list[asyncio.Server] = []
         self.task: asyncio.Task[None] | None = None
         self.retry: asyncio.TimerHandle | None = None
         self.delay = RETRY_FIRST
@@ -157,9 +175,9 @@ class _Port:
             self.retry.cancel()
         if self.task is not None:
             self.task.cancel()
-        if self.server is not None:
-            self.server.close()
-        elif self.sock is not None:
+        for server in self.servers:
+            server.close()
+        if not self.servers and self.sock is not None:
             self.sock.close()
 
 
@@ -260,7 +278,7 @@ class TcpListeners:
             return TcpSession(context, port.target, ends)
 
         factory = admitting(context, self._proxy_protocol, make)
-        port.server = await loop.create_server(factory, sock=sock, backlog=BACKLOG)
+        port.servers = await accept(factory, sock, ACCEPTS if len(self._ports) < MANY_PORTS else 1)
 
     def drain(self) -> None:
         """Accept no more; sessions go on."""

@@ -12,7 +12,7 @@ from lb.observe.stats import ListenerStats, Stats
 from lb.proxy.balancer import Balancer
 from lb.proxy.context import TcpContext, TcpSessions
 from lb.proxy.intake import HelloIntake, Make, admitting
-from lb.proxy.listener import BACKLOG, listen_on_all
+from lb.proxy.listener import ACCEPTS, accept, listen_on_all
 from lb.settings import Address, ProxyProtocolSettings, TlsSettings, UpstreamSettings
 
 
@@ -61,7 +61,7 @@ class TlsListener:
         context = TcpContext(loop, self._deadlines, self._settings.idle_timeout, self._upstream, stats, self._sessions)
         make = cast(Make, functools.partial(HelloIntake, context, self._balancer, self._settings))
         make = admitting(context, self._proxy_protocol, make)
-        self._servers.append(await loop.create_server(make, sock=sock, backlog=BACKLOG))
+        self._servers += await accept(make, sock, ACCEPTS)
         self._listeners.append(stats)
         stats.opened()
 

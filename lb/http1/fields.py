@@ -14,8 +14,10 @@ from lb.errors import ProtocolError
 from lb.http1.memo import Memo
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+VALUE = rb"[\t\x20-\x7e\x80-\xff]*"
+"""Any number of the octets that a field value (RFC 9110 section 5.5) and a reason phrase may have."""
 # White space around the value is stripped later: matching it here would take quadratic time on a line full of it.
-_LINE = re.compile(rb"(" + TOKEN + rb"):([\t\x20-\x7e\x80-\xff]*)")
+_LINE = re.compile(rb"(" + TOKEN + rb"):(" + VALUE + rb")")
 _TOKEN = re.compile(TOKEN)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lb.errors import ProtocolError
-from lb.http1.fields import Kind, parse_line, seen_lines, tokens
+from lb.http1.fields import VALUE, Kind, parse_line, seen_lines, tokens
 from lb.http1.memo import Memo
 from lb.http1.target import parse_host
 
@@ -21,7 +21,7 @@ HEAD_END = b"\r\n\r\n"
 
 BARE_LF = re.compile(rb"(?<!\r)\n")
 _CONTENT_LENGTH = re.compile(rb"[0-9]{1,18}")
-_STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([1-5][0-9]{2})(?: " + VALUE + rb")?")
 _CONNECTION_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))
 _MAX_UPGRADE = 64
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 
 from lb.errors import ProtocolError
-from lb.http1.fields import parse_line
+from lb.http1.fields import VALUE, parse_line
 from lb.http1.head import CRLF, Limits, RequestBlock, line_too_long, parse_request_block, seen_blocks, too_many_lines
 from lb.http1.target import RequestLine, parse_request_line, seen_request_lines
 
 _COOKIE = b"\r\nCookie: "
-_COOKIE_LINE = re.compile(rb"\r\nCookie: [\t\x20-\x7e\x80-\xff]*")
+_COOKIE_LINE = re.compile(re.escape(_COOKIE) + VALUE)
 
 
 def read_request(line: bytes, fields: bytes, limits: Limits) -> tuple[RequestLine, RequestBlock, bytes, bool]:

@@ -27,7 +27,10 @@ TcpSessions: TypeAlias = "set[TcpSession | Intake]"
 
 
 class HttpContext:
-    """Settings, balancer, counters and the open sessions of one listener."""
+    """Settings, balancer, counters and the open sessions of one listener.
+
+    `keepalive_requests` is how many requests a connection may carry: as set, and none while draining.
+    """
 
     __slots__ = (
         "_date",

@@ -280,17 +280,16 @@ class HttpSession(asyncio.Protocol):
 
     def keeps_alive(self, minor: int, wish: bool | None) -> bool:
         """Whether the connection may go on after the current request."""
-        if self.context.draining or self.served >= self.context.settings.keepalive_requests:
+        if self.served >= self.context.keepalive_requests:
             return False
         return bool(wish) if not minor else wish is not False
 
     def answered(self, now: float) -> None:
         """The reply of an `Express` is out, at loop time `now`; the next request may come."""
-        self.exchange = None
         if self._buffer:
-            self.release(hold.PIPELINE)
-            self._go_on()
+            self.exchange_done(keep_alive=True)
             return
+        self.exchange = None
         context = self.context
         self.deadline = when = now + context.keepalive_timeout
         if when < self.filed:

@@ -56,11 +56,7 @@ class Dial:
             self._wait_for(connecting.send(None))
         except StopIteration:
             self._connecting = None
-        except (OSError, ValueError) as error:
-            self._fail(error)
-
-    def _fail(self, error: OSError | ValueError) -> None:
-        if self._connecting is not None:
+        except (OSError, ValueError) as error:  # ValueError: a host name that cannot be looked up
             self._connecting = None
             self._failed(connect_error(error))
 

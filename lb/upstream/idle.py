@@ -15,8 +15,8 @@ class IdlePool:
     """The idle connections of one endpoint, on one deadline.
 
     It is their user while they are idle: whatever they say then ends them. `idle` has them by the time of their last
-    use, in loop time. Where a call is too much, one may `popitem` there, and put back one of fewer than
-    `longest_use` requests while there are fewer than `room` and a `deadline` is set.
+    use, in loop time. Where a call is too much, one of fewer than `longest_use` requests may be put back there while
+    there are fewer than `room` and a `deadline` is set.
     """
 
     __slots__ = ("_deadlines", "_timeout", "bucket", "deadline", "filed", "idle", "longest_use", "room")

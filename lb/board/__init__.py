@@ -1,0 +1,1 @@
+"""Numbers that all workers of a node share: in shared memory, every cell with one writer, read as sums."""

@@ -27,16 +27,17 @@ MAY_IMPORT: dict[str, str] = {
     "lb.settings": "lb.errors",
     "lb.values": "lb.settings lb.errors",
     "lb.catalog.model": "lb.errors",
+    "lb.board": "lb.errors",
     "lb.http1": "lb.errors",
     "lb.wire": "lb.errors",
     "lb.catalog": "lb.catalog.model lb.settings lb.errors",
     "lb.routing": "lb.catalog.model lb.settings lb.errors",
-    "lb.balance": "lb.routing lb.catalog.model lb.settings lb.errors",
+    "lb.balance": "lb.board lb.routing lb.catalog.model lb.settings lb.errors",
     "lb.upstream": "lb.deadlines lb.settings lb.errors",
-    "lb.observe": "lb.catalog.model lb.settings lb.errors lb.version",
+    "lb.observe": "lb.board lb.catalog.model lb.settings lb.errors lb.version",
     "lb.proxy": (
-        "lb.http1 lb.wire lb.routing lb.balance lb.upstream lb.observe lb.catalog.model lb.deadlines lb.settings "
-        "lb.errors"
+        "lb.http1 lb.wire lb.routing lb.balance lb.board lb.upstream lb.observe lb.catalog.model lb.deadlines "
+        "lb.settings lb.errors"
     ),
     "dnsserver": "lb.catalog lb.catalog.model lb.observe lb.deadlines lb.settings lb.errors",
     "lb.flags": EVERYTHING,
@@ -47,7 +48,7 @@ MAY_IMPORT: dict[str, str] = {
 
 # These compute: what they need of time is an argument, and octets come and go by arguments, too.
 PURE = (
-    "lb.errors lb.settings lb.values lb.catalog.model lb.catalog.decode lb.routing lb.balance lb.http1 lb.wire "
+    "lb.errors lb.settings lb.values lb.catalog.model lb.catalog.decode lb.routing lb.balance lb.board lb.http1 lb.wire "
     "dnsserver.answers dnsserver.cache dnsserver.clients dnsserver.message dnsserver.names dnsserver.places "
     "dnsserver.records dnsserver.replies dnsserver.wire dnsserver.zone dnsserver.resolvconf"
 )

@@ -2,6 +2,12 @@
 
 The rules are nginx's (`ngx_http_upstream_round_robin.c` and its neighbours), so that a sequence of requests
 and failures picks the same endpoints as nginx 1.22 with the same options does.
+
+Several workers may each have the group, over the same cells (`lb.balance.places`). As long as one call ends before the
+next begins, in whatever worker, all pick as one process would. What a worker concludes from the cells (that nobody
+fails, whose turn comes when) is good until the bell rings. So whoever changes what others may have concluded from
+writes first and rings then, and whoever heard the bell looks at everything anew. Of calls that overlap, one may
+miss what the other is about to ring for, as if it had come an instant earlier; the next call hears it.
 """
 
 from __future__ import annotations
@@ -9,10 +15,12 @@ from __future__ import annotations
 import enum
 import random
 from collections.abc import Collection, Sequence
+from hashlib import blake2b
 
 from lb.balance.endpoint import Endpoint, EndpointSpec
+from lb.balance.places import LocalPlaces, Places
 from lb.balance.policies import Policy, Rng, policy_named
-from lb.balance.turns import Turns, foresee, round_length
+from lb.balance.turns import Turns, foresee, is_foreseeable, round_length
 
 
 class Outcome(enum.Enum):
@@ -32,21 +40,41 @@ class Group:
 
     For each attempt call `acquire`, then `release` once, whatever happened. An endpoint of weight 0 is
     listed, but gets nothing and counts for nothing. One endpoint alone is used whatever its failures, as
-    nginx does: there is nothing better to turn to. `rng` is what the policy `random` draws with.
+    nginx does: there is nothing better to turn to. `places` is where state is kept, by default here; `rng` is
+    what the policy `random` draws with.
     """
 
-    __slots__ = ("_live", "_pick", "_rng", "_turns", "_unforeseen", "_watched", "endpoints", "name", "policy")
+    __slots__ = (
+        "_live",
+        "_pick",
+        "_places",
+        "_repeats",
+        "_rng",
+        "_rung",
+        "_state",
+        "_turns",
+        "_unforeseen",
+        "_watched",
+        "endpoints",
+        "name",
+        "policy",
+    )
 
-    def __init__(self, name: str, rng: Rng = random.random) -> None:
+    def __init__(self, name: str, rng: Rng = random.random, places: Places | None = None) -> None:
         self.name = name
         self.endpoints: list[Endpoint] = []
-        self._live: list[Endpoint] = []
-        self._watched = False
-        self._turns: Turns | None = None
-        self._unforeseen = 0  # picks to make before the turns are worth foreseeing again
         self.policy = "round_robin"
         self._rng = rng
         self._pick: Policy = policy_named(self.policy, rng)
+        self._places = places if places is not None else LocalPlaces()
+        self._state = LocalPlaces().group(name)  # until there are endpoints
+        self._live: list[Endpoint] = []
+        self._repeats = False  # whether turns can be foreseen as long as nobody fails
+        self._unforeseen = 0  # picks to make before the turns are worth foreseeing again
+        # Conclusions, since the ring that is noted first.
+        self._rung = 0
+        self._watched = False
+        self._turns: Turns | None = None
 
     def __repr__(self) -> str:
         return f"<Group {self.name} {self.policy} {self.endpoints}>"
@@ -59,15 +87,17 @@ class Group:
         """
         turns = self._turns
         if turns is not None and not tried:
-            endpoint = turns.order[turns.place]
-            turns.place += 1
-            if turns.place == len(turns.order):
-                turns.place = 0
-            endpoint.active += 1
-            return endpoint
+            cells = turns.cells
+            if cells[turns.bell_row] == turns.rung:
+                # As `take` and `begin`, without their calls: nearly all picks are made here.
+                turn = cells[turns.turn_row]
+                cells[turns.turn_row] = turn + 1
+                endpoint = turns.order[turn % turns.length]
+                endpoint.cells[endpoint.row] += 1
+                return endpoint
         picked = self._choose(tried, int(now), client)
         if picked is not None:
-            picked.active += 1
+            picked.begin()
         return picked
 
     def _choose(self, tried: Collection[Endpoint], now: int, client: str) -> Endpoint | None:
@@ -76,91 +106,167 @@ class Group:
         if len(endpoints) == 1:
             (endpoint,) = endpoints
             return None if endpoint in tried or endpoint.full() else endpoint
-        self._end_turns()
+        self._listen()
+        turns = self._foresee() if not tried else None
+        if turns is not None:
+            return turns.take()
         eligible = endpoints
         if tried or self._watched:
             eligible = [e for e in endpoints if not (e in tried or e.suspended(now) or e.full())]
         if not eligible:
             return None
+        self._end_turns()
         endpoint = self._pick(endpoints, eligible, client, len(tried))
-        if now - endpoint.checked > endpoint.fail_timeout:
-            # After fail_timeout one live request is the probe: the time starts anew.
-            endpoint.checked = now
-        if not tried:
-            self._foresee()
+        if self._watched:
+            endpoint.mark_tried(now)
+        if self._repeats:
+            # Another worker may be looking ahead, just now, from where they stood before.
+            self._state.bell.ring()
         return endpoint
-
-    def _foresee(self) -> None:
-        """Make the turns known in advance if they can be: nobody may be left out, and no load or client counts."""
-        if self._watched or self.policy != "round_robin":
-            return
-        self._unforeseen -= 1
-        if self._unforeseen < 0:
-            self._turns = foresee(self._live)
-            self._unforeseen = round_length(self._live)
-
-    def _end_turns(self) -> None:
-        turns, self._turns = self._turns, None
-        if turns is not None:
-            turns.end()
 
     def credit(self, endpoint: Endpoint) -> None:
         """Note that an attempt that goes on has succeeded: for TCP, that the connection is up."""
-        if len(self._live) > 1 and endpoint.fails:
-            endpoint.mark_succeeded()
-            self._watch()
+        self._listen()
+        if self._watched and endpoint.mark_succeeded() and not endpoint.removed:
+            self._end_turns()
+            self._state.bell.ring()
 
     def release(self, endpoint: Endpoint, outcome: Outcome, now: float) -> None:
         """End an attempt on `endpoint` and learn from it; `now` is in seconds.
 
         The endpoint may have left the group meanwhile.
         """
-        endpoint.active -= 1
-        if len(self._live) == 1:
-            return
         if outcome is Outcome.SUCCESS:
-            if endpoint.fails:
-                endpoint.mark_succeeded()
-                self._watch()
-        elif outcome is Outcome.FAILURE:
-            self._end_turns()
-            endpoint.mark_failed(int(now))
-            self._watched = True
+            state = self._state
+            if self._watched or state.cells[state.bell_row] != self._rung:
+                self.credit(endpoint)
+        elif outcome is Outcome.FAILURE and len(self._live) != 1:
+            self._blame(endpoint, int(now))
+        # Last, because the endpoint's cells may be another's afterwards.
+        endpoint.cells[endpoint.row] -= 1
 
-    def _watch(self) -> None:
+    def _blame(self, endpoint: Endpoint, now: int) -> None:
+        if endpoint.removed:
+            endpoint.mark_failed(now)
+            return
+        self._listen()
+        self._end_turns()  # they were taken with all weights in force
+        endpoint.mark_failed(now)
+        self._state.bell.ring()
+
+    def _listen(self) -> None:
+        """Draw conclusions anew if the bell rang."""
+        if self._state.bell.value != self._rung:
+            self._look()
+
+    def _look(self) -> None:
         """Note whether any endpoint may be suspended or full: as long as none can, nobody has to be asked."""
-        self._watched = any(endpoint.fails or endpoint.max_conns for endpoint in self._live)
+        self._rung = self._state.bell.value
+        self._turns = None
+        live = self._live
+        self._watched = len(live) > 1 and any(endpoint.max_conns or endpoint.fails for endpoint in live)
+
+    def _foresee(self) -> Turns | None:
+        """Make the turns known in advance if they can be: nobody may be left out, and no load or client counts.
+
+        Turns that another worker takes already are joined at once.
+        """
+        if self._watched or not self._repeats:
+            return None
+        under_way = self._state.turns(self._rung) is not None
+        self._unforeseen -= 1
+        if self._unforeseen >= 0 and not under_way:
+            return None
+        self._unforeseen = round_length([endpoint.weight for endpoint in self._live])
+        self._turns = foresee(self._state, self._rung, self._live)
+        if self._turns is not None and not under_way:
+            self._state.begin_turns(self._rung)
+        return self._turns
+
+    def _end_turns(self) -> None:
+        """Bring the endpoints to where the turns have led them, if any worker takes turns; that is rung for.
+
+        The bell must have been listened to.
+        """
+        taken = self._state.turns(self._rung) if self._repeats else None
+        if taken is None:
+            return
+        turns = self._turns or foresee(self._state, self._rung, self._live)
+        if turns is not None:
+            turns.end(taken)
+        self._state.bell.ring()
+        self._look()
 
     def reconcile(self, specs: Sequence[EndpointSpec], policy: str) -> list[Endpoint]:
         """Make `specs`, whose keys differ, the endpoints of the group, in that order; return those that left.
 
         An endpoint whose key stays keeps its state. `policy` is one of `POLICY_NAMES`; KeyError is raised for
         another, and nothing has changed then.
+
+        All workers do this, each in its own time. The first brings what they share up to date, and the others find it
+        so by `GroupState.listing`.
         """
-        self._end_turns()
-        self._unforeseen = 0
         if policy != self.policy:
             self._pick = policy_named(policy, self._rng)
             self.policy = policy
-        known = {endpoint.key: endpoint for endpoint in self.endpoints}
-        endpoints: list[Endpoint] = []
-        reweighted = False
-        for spec in specs:
-            endpoint = known.pop(spec.key, None)
-            if endpoint is None:
-                endpoint = Endpoint(spec)
-            else:
-                reweighted = reweighted or endpoint.weight != spec.weight
-                endpoint.configure(spec)
-            endpoints.append(endpoint)
-        self.endpoints = endpoints
-        self._live = [endpoint for endpoint in endpoints if endpoint.weight > 0]
-        self._watch()
-        if reweighted:
-            # What was gathered by the old weights would be paid out in one long run.
-            for endpoint in endpoints:
-                endpoint.current = 0
-        removed = list(known.values())
+        before = {endpoint.key: endpoint for endpoint in self.endpoints}
+        if specs and not before:
+            self._state = self._places.group(self.name)
+        endpoints = [before.get(spec.key) or self._places.endpoint(self.name, spec) for spec in specs]
+        listing = _listing(specs, policy)
+        changed = self._state.listing != listing
+        if changed:
+            self._listen()
+            self._end_turns()
+            self._unforeseen = 0
+        for endpoint, spec in zip(endpoints, specs, strict=True):
+            endpoint.configure(spec)
+        self._enlist(endpoints)
+        if changed:
+            self._state.listing = listing
+            self._state.bell.ring()
+        kept = {spec.key for spec in specs}
+        removed = [endpoint for key, endpoint in before.items() if key not in kept]
+        self._dismiss(removed)
+        self._look()
+        return removed
+
+    def _dismiss(self, removed: list[Endpoint]) -> None:
+        """Let go of endpoints that left, and of the group's own cells if none is left."""
         for endpoint in removed:
             endpoint.removed = True
-        return removed
+            self._places.leave(self.name, endpoint.key)
+        if removed and not self.endpoints:
+            self._places.leave(self.name)
+            self._state = LocalPlaces().group(self.name)
+
+    def _enlist(self, endpoints: list[Endpoint]) -> None:
+        """Take over the endpoints, whose options are in force, and settle where they stand.
+
+        They stand apart, each worker taking turns of its own, if not all workers know all of them, or if their turns
+        cannot be foreseen because that would take too long: so many that it does not matter where each worker
+        begins, and all workers would write to all cells for each pick.
+        """
+        self.endpoints = endpoints
+        self._live = live = [endpoint for endpoint in endpoints if endpoint.weight > 0]
+        weights = [endpoint.weight for endpoint in live]
+        foreseeable = len(live) > 1 and is_foreseeable(weights)
+        limited = any(endpoint.max_conns for endpoint in live)
+        together = all(endpoint.shared == self._state.shared for endpoint in endpoints)
+        apart = self._state.shared and len(live) > 1 and not (together and foreseeable)
+        self._repeats = foreseeable and not limited and not apart and self.policy == "round_robin"
+        for endpoint in endpoints:
+            endpoint.stand_apart(apart)
+        if any(endpoint.stands_by_other_weight() for endpoint in endpoints):
+            # What was gathered by the old weights would be paid out in one long run.
+            for endpoint in endpoints:
+                endpoint.move(-endpoint.current)
+        for endpoint in endpoints:
+            endpoint.accept_weight()
+
+
+def _listing(specs: Sequence[EndpointSpec], policy: str) -> int:
+    """Return what stands for a list: another number when what the turns depend on is different."""
+    limited = any(spec.max_conns for spec in specs if spec.weight > 0)
+    text = ascii((policy, limited, [(spec.key, spec.weight) for spec in specs]))
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)

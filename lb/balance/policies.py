@@ -14,7 +14,7 @@ from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from itertools import accumulate
 
-from lb.balance.endpoint import Endpoint
+from lb.balance.endpoint import CURRENT, LACK, Endpoint
 
 Policy = Callable[[Sequence[Endpoint], Sequence[Endpoint], str, int], Endpoint]
 Rng = Callable[[], float]
@@ -47,15 +47,21 @@ def take_turns(eligible: Sequence[Endpoint]) -> Endpoint:
     best = eligible[0]
     highest: int | None = None
     for endpoint in eligible:
-        effective = endpoint.effective
-        endpoint.current = current = endpoint.current + effective
+        row = endpoint.row
+        lack = endpoint.common[row + LACK]
+        effective = endpoint.weight - lack
+        if lack:
+            endpoint.common[row + LACK] = lack - 1
         total += effective
-        if effective < endpoint.weight:
-            endpoint.effective = effective + 1
+        row += CURRENT
+        endpoint.standing[row] += effective
+        current = 0
+        for cells in endpoint.standings:
+            current += cells[row]
         if highest is None or current > highest:
             highest = current
             best = endpoint
-    best.current -= total
+    best.move(-total)
     return best
 
 
@@ -67,12 +73,14 @@ def round_robin(_endpoints: Sequence[Endpoint], eligible: Sequence[Endpoint], _c
 def least_conn(_endpoints: Sequence[Endpoint], eligible: Sequence[Endpoint], _client: str, _attempts: int) -> Endpoint:
     """The one with the fewest connections for its weight; those that tie take turns among themselves."""
     best = eligible[0]
+    fewest = best.active
     tied = [best]
     for endpoint in eligible[1:]:
+        active = endpoint.active
         # active / weight of both, compared without a division.
-        load, least = endpoint.active * best.weight, best.active * endpoint.weight
+        load, least = active * best.weight, fewest * endpoint.weight
         if load < least:
-            best = endpoint
+            best, fewest = endpoint, active
             tied = [endpoint]
         elif load == least:
             tied.append(endpoint)

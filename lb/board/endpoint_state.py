@@ -51,20 +51,20 @@ _COUNT = (1 << _EPOCH_BIT) - 1
 class EndpointState:
     """The state of one endpoint, as one worker reads and changes it.
 
-    `columns` are the cells of all workers, `own` this worker's, `row` the first row of a block of `SHAPE`. Moments
-    are whole seconds of the clock that all workers share.
+    `columns` are the columns of all workers, `cells` this worker's, `row` the first row of a block of `SHAPE`. Moments
+    are whole seconds of the clock that all workers share. `columns` may grow while the state is in use.
 
-    `own[row]` is the worker's part of `active`: on a hot path it may be changed in place. Call `end`, or take the
+    `cells[row]` is the worker's part of `active`: on a hot path it may be changed in place. Call `end`, or take the
     attempt off, last: the rows may be another's afterwards.
     """
 
     SHAPE: Shape = (Kind.GAUGE, Kind.STATE, Kind.STATE, Kind.STATE)
 
-    __slots__ = ("_columns", "own", "row")
+    __slots__ = ("_columns", "cells", "row")
 
-    def __init__(self, columns: Sequence[Cells], own: Cells, row: int) -> None:
+    def __init__(self, columns: Sequence[Cells], cells: Cells, row: int) -> None:
         self._columns = columns
-        self.own = own
+        self.cells = cells
         self.row = row
 
     def __repr__(self) -> str:
@@ -106,19 +106,19 @@ class EndpointState:
 
     def begin(self) -> None:
         """Count an attempt that begins."""
-        self.own[self.row] += 1
+        self.cells[self.row] += 1
 
     def end(self) -> None:
         """Count an attempt of this worker as ended."""
-        self.own[self.row] -= 1
+        self.cells[self.row] -= 1
 
     def check(self, now: int) -> None:
         """Note that the endpoint is tried again."""
-        self.own[self.row + _CHECKED] = now
+        self.cells[self.row + _CHECKED] = now
 
     def fail(self, now: int) -> None:
         """Note a failure."""
-        row, own = self.row, self.own
+        row, own = self.row, self.cells
         own[row + _ACCESSED] = now
         own[row + _CHECKED] = now
         # A void count is below the epoch in force; one that is valid is not.
@@ -126,7 +126,7 @@ class EndpointState:
 
     def clear(self) -> None:
         """Forget the failures of all workers."""
-        self.own[self.row + _FAILS] = (self._epoch() + 1) << _EPOCH_BIT
+        self.cells[self.row + _FAILS] = (self._epoch() + 1) << _EPOCH_BIT
 
     def _epoch(self) -> int:
         """The epoch in force."""

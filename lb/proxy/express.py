@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lb.balance.endpoint import Endpoint
+from lb.balance.group import Outcome
 from lb.deadlines import NEVER
 from lb.http1.head import HEAD_END
 from lb.proxy.accounting import log_request
@@ -87,9 +88,7 @@ class Express:
             pool.idle[connection] = now
         else:
             pool.give(connection)
-        endpoint.active -= 1
-        if endpoint.fails:
-            request.target.group.credit(endpoint)
+        request.target.group.release(endpoint, Outcome.SUCCESS, now)
         seconds = now - self.started
         request.target.stats.succeed(status, seconds, sent)
         if context.access_log is not None:

@@ -1,10 +1,17 @@
-"""Plays a vector's script on a bare `Group`, as a proxy with nginx's rules for retries uses it."""
+"""Plays a vector's script on a bare `Group`, as a proxy with nginx's rules for retries uses it.
+
+Or on the groups of several workers: each request comes to the next worker.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import cycle
 
 from lb.balance.endpoint import Endpoint
 from lb.balance.group import Group, Outcome
 from lb.routing.options import EndpointOptions
+from tests.lb.balance.workers import Workers
 from tests.support.peers import Behaviour, Plane
 from tests.support.vectors import CLIENT, Vector
 
@@ -16,14 +23,13 @@ INVISIBLE: frozenset[Behaviour] = frozenset({"refuse", "stall"})
 
 
 class GroupDriver:
-    """The group of a vector's peers, a clock, and what the peers would do."""
+    """The groups of a vector's peers, a clock, and what the peers would do."""
 
-    def __init__(self, vector: Vector, plane: Plane) -> None:
+    def __init__(self, vector: Vector, plane: Plane, workers: Workers | None = None) -> None:
         self._plane = plane
         self._behaviours: dict[str, Behaviour] = dict.fromkeys(vector.weights, "answer")
-        self._held: dict[str, list[Endpoint]] = {name: [] for name in vector.weights}
+        self._held: dict[str, list[tuple[Group, Endpoint]]] = {name: [] for name in vector.weights}
         self._now = 1_000_000
-        self._group = Group(vector.name)
         specs = [
             EndpointOptions(
                 ("node", name, name, 80),
@@ -36,23 +42,31 @@ class GroupDriver:
             )
             for name, weight in vector.weights.items()
         ]
-        self._group.reconcile(specs, vector.policy)
+        if workers is None:
+            group = Group(vector.name)
+            group.reconcile(specs, vector.policy)
+            self._groups: Iterator[Group] = cycle([group])
+        else:
+            workers.reconcile(specs, vector.policy)
+            self._groups = cycle(workers.groups)
 
     def ask(self, client: str) -> str:
-        endpoint, trace = self._attempts(client)
+        group = next(self._groups)
+        endpoint, trace = self._attempts(group, client)
         if endpoint is not None:
-            self._group.release(endpoint, Outcome.SUCCESS, self._now)
+            group.release(endpoint, Outcome.SUCCESS, self._now)
         return trace
 
     def hold(self) -> str:
-        endpoint, trace = self._attempts(CLIENT)
+        group = next(self._groups)
+        endpoint, trace = self._attempts(group, CLIENT)
         if endpoint is not None:
-            self._held[endpoint.host].append(endpoint)
+            self._held[endpoint.host].append((group, endpoint))
         return trace
 
     def end(self, peer: str) -> None:
-        for endpoint in self._held[peer]:
-            self._group.release(endpoint, Outcome.SUCCESS, self._now)
+        for group, endpoint in self._held[peer]:
+            group.release(endpoint, Outcome.SUCCESS, self._now)
         self._held[peer].clear()
 
     def behave(self, peer: str, behaviour: Behaviour) -> None:
@@ -61,23 +75,23 @@ class GroupDriver:
     def wait(self, seconds: int) -> None:
         self._now += seconds
 
-    def _attempts(self, client: str) -> tuple[Endpoint | None, str]:
+    def _attempts(self, group: Group, client: str) -> tuple[Endpoint | None, str]:
         """Try one endpoint after the other; return the one that took the request, and the trace."""
         failures = FAILURES[self._plane]
         tried: set[Endpoint] = set()
         seen = ""
         status = 502
-        while (endpoint := self._group.acquire(tried, self._now, client)) is not None:
+        while (endpoint := group.acquire(tried, self._now, client)) is not None:
             tried.add(endpoint)
             behaviour = self._behaviours[endpoint.host]
             if behaviour not in INVISIBLE:
                 seen += endpoint.host
             if behaviour not in failures:
                 if self._plane == "tcp":
-                    self._group.credit(endpoint)
+                    group.credit(endpoint)
                 return endpoint, seen if behaviour == "answer" else f"{seen}:eof"
             status = failures[behaviour]
-            self._group.release(endpoint, Outcome.FAILURE, self._now)
+            group.release(endpoint, Outcome.FAILURE, self._now)
         if len(tried) < len(self._behaviours):
             status = 502  # not all were asked: the last word is "no live upstream"
         return None, f"{seen}:{status if self._plane == 'http' else 'eof'}"

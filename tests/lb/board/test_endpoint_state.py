@@ -70,7 +70,7 @@ def test_a_new_trial_moves_checked_alone(states: list[EndpointState]) -> None:
 
 
 def test_more_failures_than_32_bits_count_as_cleared(states: list[EndpointState]) -> None:
-    states[0].own[2] = 2**32 - 1
+    states[0].cells[2] = 2**32 - 1
     states[1].fail(100)
     assert {state.fails for state in states} == {2**32}
     states[0].fail(100)

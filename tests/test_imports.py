@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, str] = {
     "lb.errors": "",
     "lb.version": "",
     "lb.deadlines": "",
+    "lb.systemd": "lb.errors",
     "lb.settings": "lb.errors",
     "lb.values": "lb.settings lb.errors",
     "lb.catalog.model": "lb.errors",

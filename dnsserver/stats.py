@@ -1,15 +1,34 @@
-"""Counters of the DNS server: plain integers, read by `dnsserver.metrics`."""
+"""Counters of the DNS server: plain integers, read by `dnsserver.metrics`.
+
+Where several workers answer, each reports what it has counted to one `DnsStats` that holds the totals.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from logging import Logger
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from dnsserver.wire import RCODE_NAMES, TYPE_NAMES
+from lb.errors import ReportError
+from lb.observe.reports import (
+    MAX_KEYS,
+    Json,
+    Reader,
+    increase,
+    read_count,
+    read_fields,
+    read_flag,
+    read_label,
+    tally_of,
+)
 
 OTHER = "other"
+
+_TRANSPORTS = frozenset({"udp", "tcp"})
+_TYPES = frozenset({*TYPE_NAMES.values(), OTHER})
+_RCODES = frozenset({*RCODE_NAMES.values(), OTHER})
 
 
 class Kind(NamedTuple):
@@ -38,6 +57,61 @@ class Gauges(NamedTuple):
     generation: int = 0
 
 
+_NUMBERS = ("foreign_hits", "foreign_misses", "tcp_accepted")
+_TALLIES = ("built", "refused", "dropped", "forwarded", "faults")
+_ROWS = ("built", "cached", "forwarded")
+"""Tallies whose keys are tuples; in JSON, each is a list of rows: the key's parts, then the count."""
+
+_GAUGES = ("entries", "foreign_entries", "foreign_bytes", "in_flight", "generation")
+
+K = TypeVar("K", bound=Hashable)
+
+
+def _rows_of(width: int, key: Callable[[list[Any]], K]) -> Reader:
+    """Return a reader of rows whose keys have `width` parts."""
+
+    def read(value: Any) -> dict[K, int]:
+        if not isinstance(value, list) or len(value) > MAX_KEYS:
+            raise ReportError(f"no list of at most {MAX_KEYS} rows")
+        counts: Counter[K] = Counter()
+        for row in value:
+            if not isinstance(row, list) or len(row) != width + 1:
+                raise ReportError(f"no row of {width} labels and a count")
+            counts[key(row[:-1])] += read_count(row[-1])
+        return dict(counts)
+
+    return read
+
+
+def _read_kind(parts: list[Any]) -> Kind:
+    transport, qtype, rcode = (read_label(part) for part in parts[:3])
+    if transport not in _TRANSPORTS or qtype not in _TYPES or rcode not in _RCODES:
+        raise ReportError(f"no reply is counted as {transport[:20]} {qtype[:20]} {rcode[:20]}")
+    return Kind(transport, qtype, rcode, read_flag(parts[3]))
+
+
+def _read_exchange(parts: list[Any]) -> tuple[str, str]:
+    recursor, result = (read_label(part) for part in parts)
+    return recursor, result
+
+
+def _read_state(value: Any) -> dict[str, int]:
+    names = ("tcp_open", *_GAUGES)
+    state: dict[str, int] = read_fields(value, dict.fromkeys(names, read_count), "state")
+    if len(state) < len(names):
+        raise ReportError(f"half a state: {', '.join(state)}")
+    return state
+
+
+_READERS: dict[str, Reader] = {
+    **dict.fromkeys(_NUMBERS, read_count),
+    **dict.fromkeys(("built", "cached"), _rows_of(4, _read_kind)),
+    "forwarded": _rows_of(2, _read_exchange),
+    **dict.fromkeys(("refused", "dropped", "faults"), tally_of(read_label)),
+    "state": _read_state,
+}
+
+
 class DnsStats:
     """What the server did since it started.
 
@@ -59,6 +133,9 @@ class DnsStats:
         self.tcp_open = 0
         self.tcp_accepted = 0
         self.gauges: Callable[[], Gauges] = Gauges
+        self._told: dict[str, Counter[Any]] = {}
+        self._told_numbers: Counter[str] = Counter()
+        self._told_state: dict[str, int] = {}
 
     @property
     def replies(self) -> int:
@@ -71,3 +148,66 @@ class DnsStats:
         self.faults[name] += 1
         if self.faults[name] == 1:
             log.error("DNS: a bug; more of the same type are only counted", exc_info=error)
+
+    def changes(self, *, gauges: bool = True) -> Json | None:
+        """Return, ready for JSON, what was counted since the last call and what has changed; None if nothing has.
+
+        Without `gauges`, what they know is left for the next time: they look at each entry of the wire cache, which
+        takes milliseconds when it is full.
+        """
+        now: dict[str, Counter[Any]] = {name: getattr(self, name).copy() for name in _TALLIES}
+        changes: Json = {}
+        if gauges:
+            seen = self.gauges()
+            now["cached"] = self.cached + seen.cached
+            state = {"tcp_open": self.tcp_open, **{name: getattr(seen, name) for name in _GAUGES}}
+            if state != self._told_state:
+                self._told_state = changes["state"] = state
+        for name, tally in now.items():
+            if more := tally - self._told.get(name, Counter()):
+                changes[name] = [[*key, count] for key, count in more.items()] if name in _ROWS else dict(more)
+        numbers = Counter({name: getattr(self, name) for name in _NUMBERS})
+        changes |= numbers - self._told_numbers
+        self._told.update(now)
+        self._told_numbers = numbers
+        return changes or None
+
+
+class DnsTotals(DnsStats):
+    """What all workers have reported; none of them is told from the others, but by a number while it lives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._states: dict[int, dict[str, int]] = {}
+        self.gauges = self._sum
+
+    def add(self, changes: object, worker: int) -> None:
+        """Add the `changes` of a worker. Raises ReportError, and then nothing was added."""
+        found = read_fields(changes, _READERS, f"worker {worker}: DNS")
+        state = found.pop("state", None)
+        increase(self, found)
+        if state is not None:
+            self._states[worker] = state
+            self._count_open()
+
+    def forget(self, worker: int) -> None:
+        """Take away what was open and kept in a worker that is gone; what it has counted stays."""
+        self._states.pop(worker, None)
+        self._count_open()
+
+    def _count_open(self) -> None:
+        self.tcp_open = sum(state["tcp_open"] for state in self._states.values())
+
+    def _sum(self) -> Gauges:
+        """The gauges of all workers together; the catalog is the oldest that one of them answers from."""
+        states = self._states.values()
+        summed = Counter[str]()
+        for state in states:
+            summed.update(state)
+        return Gauges(
+            entries=summed["entries"],
+            foreign_entries=summed["foreign_entries"],
+            foreign_bytes=summed["foreign_bytes"],
+            in_flight=summed["in_flight"],
+            generation=min((state["generation"] for state in states), default=0),
+        )

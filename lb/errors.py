@@ -13,7 +13,8 @@
     ├── ProtocolError           a peer broke HTTP; `.status` is what a client is told
     ├── WireError               a connection begins with no usable ClientHello or PROXY header; `.kind` says how
     ├── UpstreamError           an attempt on an instance failed; `.status` is 502 or 504
-    └── ListenError             an address cannot be listened on
+    ├── ListenError             an address cannot be listened on
+    └── ReportError             what a worker says it has counted is no report
 
 An error is raised where it is understood and handled where something can be done: a bad instance
 in `catalog.decode`'s caller, a bad option in `routing`, a bad head in the session.
@@ -107,3 +108,7 @@ class UpstreamError(EdgeError):
 
 class ListenError(EdgeError):
     """An address cannot be listened on; the text names it and the reason."""
+
+
+class ReportError(EdgeError):
+    """What a worker says it has counted cannot be taken; the text names the value and the reason."""

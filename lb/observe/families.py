@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, groupby, islice
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from lb.catalog.model import Problem
+from lb.observe.shapes import LogCounts
 from lb.observe.stats import BUCKETS, HttpStats, Stats, TcpStats
-from lb.observe.views import CatalogView, EndpointView
+from lb.observe.views import CatalogView, EndpointView, WorkersView, WorkerView
 
 PROBLEM_KINDS = ("instance", "option", "route", "listener")
 
@@ -29,18 +30,6 @@ _BOUNDS = (*(str(bound) for bound in BUCKETS), "+Inf")
 T = TypeVar("T")
 K = TypeVar("K", int, str)
 Row = tuple[Sequence[str], float]
-
-
-class LogCounts(Protocol):
-    """The access log, as far as it is counted."""
-
-    @property
-    def written(self) -> int:
-        """Lines written."""
-
-    @property
-    def dropped(self) -> int:
-        """Lines lost."""
 
 
 def _batches(items: Iterable[T], size: int = _PIECE) -> Iterator[list[T]]:
@@ -332,6 +321,34 @@ def problems(problems: Iterable[Problem]) -> Iterator[Metric]:
         "Things of the catalog that are not used at present, by kind; /api/status names them.",
         ["kind"],
         (((kind,), count) for kind, count in counts.items()),
+    )
+
+
+def workers(workers: WorkersView) -> Iterator[Metric]:
+    """Give the processes of the data plane."""
+    yield _gauge("lb_workers", "Worker processes alive.", len(workers.alive))
+    yield _counter("lb_worker_restarts_total", "Workers started in place of one that ended.", workers.restarts)
+
+    def each(value: Callable[[WorkerView], float]) -> Iterator[Row]:
+        return (((str(worker.number),), value(worker)) for worker in workers.alive)
+
+    yield from _counters(
+        "lb_worker_cpu_seconds_total",
+        "CPU time of the worker process, user and system; a new process begins at 0.",
+        ["worker"],
+        each(lambda worker: worker.cpu_seconds),
+    )
+    yield from _gauges(
+        "lb_worker_resident_memory_bytes",
+        "Resident memory of the worker process.",
+        ["worker"],
+        each(lambda worker: worker.resident_bytes),
+    )
+    yield from _gauges(
+        "lb_worker_open_fds",
+        "File descriptors open in the worker process.",
+        ["worker"],
+        each(lambda worker: worker.open_fds),
     )
 
 

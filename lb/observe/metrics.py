@@ -15,8 +15,9 @@ from prometheus_client.registry import Collector
 
 from lb.catalog.model import Problem
 from lb.observe import families
+from lb.observe.shapes import LogCounts
 from lb.observe.stats import Stats
-from lb.observe.views import CatalogView, EndpointView
+from lb.observe.views import CatalogView, EndpointView, WorkersView
 
 Families = Callable[[], Iterable[Metric]]
 
@@ -27,7 +28,7 @@ _EOF = b"# EOF\n"
 class Metrics:
     """The page behind `/metrics`.
 
-    `endpoints`, `catalog` and `problems` are asked at each scrape; `extra` are further collectors, the DNS
+    `endpoints`, `catalog`, `problems` and `workers` are asked at each scrape; `extra` are further collectors, the DNS
     server's for one. `endpoints` may be a generator, but the loop goes on between its steps: it must not
     iterate over what changes meanwhile.
     """
@@ -40,7 +41,8 @@ class Metrics:
         endpoints: Callable[[], Iterable[EndpointView]],
         catalog: Callable[[], CatalogView],
         problems: Callable[[], Iterable[Problem]],
-        access_log: families.LogCounts | None = None,
+        access_log: LogCounts | None = None,
+        workers: Callable[[], WorkersView] | None = None,
         extra: Sequence[Families] = (),
     ) -> None:
         process = CollectorRegistry()
@@ -61,6 +63,8 @@ class Metrics:
         ]
         if access_log is not None:
             self._sources.append(lambda: families.access_log(access_log))
+        if workers is not None:
+            self._sources.append(lambda: families.workers(workers()))
 
     def stream(self, accept: str = "") -> tuple[Iterator[bytes], str]:
         """Give the page in pieces and its content type: OpenMetrics if `accept` asks for it, else plain."""

@@ -145,3 +145,15 @@ class RouteLike(Protocol):
     @property
     def port(self) -> int:
         """Listening port (TCP)."""
+
+
+class LogCounts(Protocol):
+    """The access log, as far as it is counted."""
+
+    @property
+    def written(self) -> int:
+        """Lines written."""
+
+    @property
+    def dropped(self) -> int:
+        """Lines lost."""

@@ -45,6 +45,24 @@ class EndpointView(NamedTuple):
         return self.state == "up"
 
 
+class WorkerView(NamedTuple):
+    """One process of the data plane at one moment; `number` tells the living apart, `started` is monotonic seconds."""
+
+    number: int
+    pid: int
+    started: float
+    cpu_seconds: float
+    resident_bytes: int
+    open_fds: int
+
+
+class WorkersView(NamedTuple):
+    """The living workers at one moment, and how often one was started in place of another."""
+
+    alive: tuple[WorkerView, ...] = ()
+    restarts: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class CatalogView:
     """The catalog and how it is followed, at one moment.
@@ -226,11 +244,13 @@ def status_json(
     stats: Stats,
     routes: Mapping[str, int],
     dns: Mapping[str, Any] | None = None,
+    workers: Iterable[Mapping[str, Any]] | None = None,
     problems: Iterable[Problem],
 ) -> dict[str, Any]:
-    """Describe the node: version, uptime (seconds), readiness, catalog, listeners, traffic, DNS, problems.
+    """Describe the node: version, uptime (seconds), readiness, catalog, listeners, traffic, DNS, workers, problems.
 
-    `routes` counts routes by kind (`http`, `tcp`, `tls`), `dns` is None where it does not run.
+    `routes` counts routes by kind (`http`, `tcp`, `tls`), `dns` is None where it does not run, `workers` where one
+    process does everything.
     """
     return {
         "version": version,
@@ -242,6 +262,7 @@ def status_json(
         "listeners": _listeners_json(stats),
         "traffic": _traffic_json(stats),
         "dns": None if dns is None else dict(dns),
+        "workers": None if workers is None else [dict(worker) for worker in workers],
         "problems": [_problem_json(problem) for problem in problems],
     }
 
@@ -249,6 +270,11 @@ def status_json(
 def dns_json(addresses: Iterable[Address], replies: int) -> dict[str, Any]:
     """Describe the DNS server: where it listens, and how many replies it gave."""
     return {"listen": [str(address) for address in addresses], "replies": replies}
+
+
+def worker_json(*, number: int, pid: int, uptime: float, state: str) -> dict[str, Any]:
+    """Describe one worker; `uptime` is in seconds, `state` a word on what it does at present."""
+    return {"number": number, "pid": pid, "uptime": round(uptime, 3), "state": state}
 
 
 def _catalog_json(catalog: CatalogView) -> dict[str, Any]:

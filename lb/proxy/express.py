@@ -219,7 +219,10 @@ def begin(session: HttpSession, request: Request) -> None:
     context = session.context
     target = request.target
     now = context.time()
-    target.stats.active += 1
+    stats = target.stats
+    stats.active += 1
+    if stats.calm:
+        stats.touch()
     endpoint = target.group.acquire((), now, session.remote)
     connection: UpstreamConnection | None = None if endpoint is None else endpoint.pool.take()
     if endpoint is None or connection is None:

@@ -88,7 +88,7 @@ class HttpExchange:
         waits = bool(block.expect_continue and block.has_body and self.request.line.minor and end == len(buffer))
         if block.has_body:
             end = self.outgoing.take(buffer, end)
-        self.request.target.stats.active += 1
+        self.request.target.stats.begin()
         self._next()
         if waits and self.attempts.endpoint is not None:
             self.context.outbox.write(self.session.transport, _CONTINUE)

@@ -94,8 +94,7 @@ class HttpSession(asyncio.Protocol):
             self.remote = peer[0] if peer else "-"
         self.forwarded = self.remote.encode()
         context.sessions.add(self)
-        context.stats.accepted += 1
-        context.stats.active += 1
+        context.stats.accept()
         context.deadlines.set(self, context.settings.header_timeout)
 
     def data_received(self, data: bytes) -> None:
@@ -144,7 +143,7 @@ class HttpSession(asyncio.Protocol):
         context = self.context
         context.deadlines.cancel(self)
         context.sessions.discard(self)
-        context.stats.active -= 1
+        context.stats.leave()
 
     def become(self, tunnel: Relay) -> None:
         """Hand the connection over; `gone` is to be called when it ends."""

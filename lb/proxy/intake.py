@@ -64,8 +64,7 @@ class Intake(asyncio.Protocol):
         context = self._context
         self._transport = cast(asyncio.Transport, transport)
         context.sessions.add(self)
-        context.stats.accepted += 1
-        context.stats.active += 1
+        context.stats.accept()
         context.deadlines.set(self, self._timeout)
 
     def data_received(self, data: bytes) -> None:
@@ -115,7 +114,7 @@ class Intake(asyncio.Protocol):
     def _leave(self) -> None:
         self._context.sessions.discard(self)
         self._context.deadlines.cancel(self)
-        self._context.stats.active -= 1
+        self._context.stats.leave()
 
 
 class ProxyIntake(Intake):

@@ -37,8 +37,7 @@ class TcpSession(Relay):
         context = self._context
         self.client = cast(asyncio.Transport, transport)
         context.sessions.add(self)
-        context.stats.accepted += 1
-        context.stats.active += 1
+        context.stats.accept()
         self._target.stats.open()
         peer = self._ends.source if self._ends else transport.get_extra_info("peername")
         self._attempts = Attempts(context.loop, self._target, peer[0] if peer else "")
@@ -101,7 +100,7 @@ class TcpSession(Relay):
         context.deadlines.cancel(self)
         self._attempts.cancel()
         self._target.stats.close(result, context.loop.time() - self._started)
-        context.stats.active -= 1
+        context.stats.leave()
 
 
 def _own_ends(transport: asyncio.Transport) -> Ends | None:

@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from lb.catalog.model import Problem
 from lb.observe.metrics import Metrics
 from lb.observe.stats import Stats
-from lb.observe.views import CatalogView, EndpointView, catalog_view, endpoint_views
+from lb.observe.views import CatalogView, EndpointView, WorkersView, WorkerView, catalog_view, endpoint_views
 from tests.lb.observe.samples import FakeEndpoint, FakeWatch, a_snapshot
 
 OPEN_METRICS = "application/openmetrics-text;version=1.0.0;charset=utf-8"
@@ -35,6 +35,7 @@ def a_page(
     catalog: CatalogView | None = None,
     problems: Iterable[Problem] = (),
     extra: Iterable[Callable[[], Iterable[Metric]]] = (),
+    workers: WorkersView | None = None,
 ) -> Metrics:
     return Metrics(
         stats or Stats(),
@@ -44,6 +45,7 @@ def a_page(
         problems=lambda: problems,
         access_log=FakeLog(),
         extra=tuple(extra),
+        workers=None if workers is None else lambda: workers,
     )
 
 
@@ -176,6 +178,21 @@ def test_catalog_and_problems() -> None:
     assert expected.items() <= found.items()
 
 
+def test_workers() -> None:
+    alive = (WorkerView(0, 100, 1.0, 2.5, 1 << 20, 9), WorkerView(3, 101, 2.0, 0.5, 2 << 20, 8))
+    found = samples(a_page(workers=WorkersView(alive, restarts=4)))
+    expected = {
+        "lb_workers": 2,
+        "lb_worker_restarts_total": 4,
+        'lb_worker_cpu_seconds_total{worker="0"}': 2.5,
+        'lb_worker_cpu_seconds_total{worker="3"}': 0.5,
+        'lb_worker_resident_memory_bytes{worker="3"}': 2 << 20,
+        'lb_worker_open_fds{worker="0"}': 9,
+    }
+    assert expected.items() <= found.items()
+    assert not any(key.startswith("lb_worker") for key in samples(a_page()))
+
+
 def test_the_age_is_absent_before_the_first_answer() -> None:
     assert "catalog_age_seconds" not in samples(a_page())
 
@@ -227,7 +244,8 @@ def test_the_page_is_what_prometheus_client_writes() -> None:
 def test_names_follow_the_rules_of_prometheus() -> None:
     """What promtool checks: prefixes, base units, `_total` for counters alone, help texts."""
     units = ("milliseconds", "minutes", "hours", "kilobytes", "megabytes", "ms", "kb", "mb", "percent")
-    metrics = a_page(busy_stats(), catalog=catalog_view(a_snapshot(), FakeWatch(), now=100.0))
+    watched = catalog_view(a_snapshot(), FakeWatch(), now=100.0)
+    metrics = a_page(busy_stats(), catalog=watched, workers=WorkersView())
     families = [family for family in metrics.collect() if not family.name.startswith(("process_", "python_"))]
     assert len(families) > 30
     for family in families:

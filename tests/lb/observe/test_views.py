@@ -15,6 +15,7 @@ from lb.observe.views import (
     route_json,
     services_json,
     without_credentials,
+    worker_json,
 )
 from tests.lb.observe.samples import FakeEndpoint, FakeRoute, FakeWatch, a_snapshot, a_status
 
@@ -144,6 +145,15 @@ def test_status_counts_traffic_of_all_services() -> None:
         "tls_sessions": 2,
         "tls_active": 1,
     }
+
+
+def test_status_names_the_workers_where_there_are_any() -> None:
+    workers = [worker_json(number=number, pid=100 + number, uptime=1.23456, state="up") for number in range(2)]
+    assert a_status(workers=workers)["workers"] == [
+        {"number": 0, "pid": 100, "uptime": 1.235, "state": "up"},
+        {"number": 1, "pid": 101, "uptime": 1.235, "state": "up"},
+    ]
+    assert a_status()["workers"] is None
 
 
 def test_status_is_ready_for_json_and_names_listeners_and_problems() -> None:

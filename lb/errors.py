@@ -12,7 +12,7 @@
     ├── OptionError             one tag or meta key cannot be used (its default is)
     ├── ProtocolError           a peer broke HTTP; `.status` is what a client is told
     ├── WireError               a connection begins with no usable ClientHello or PROXY header; `.kind` says how
-    ├── UpstreamError           an attempt on an instance failed; `.status` is 502 or 504
+    ├── UpstreamError           an attempt on an instance failed; `.status` is 502 to 504
     ├── ListenError             an address cannot be listened on
     └── ReportError             what a worker says it has counted is no report
 
@@ -95,9 +95,10 @@ class WireError(EdgeError):
 class UpstreamError(EdgeError):
     """An attempt on an instance failed.
 
-    `status` is what the client is told when no attempt is left (502 or 504); `kind` is a bounded
+    `status` is what the client is told when no attempt is left (502 to 504); `kind` is a bounded
     label for metrics: `connect_refused`, `connect_timeout`, `connect_error`, `send_timeout`, `read_timeout`,
-    `closed`, `reset`, `bad_head`; `no_instance` (503) and `no_live_upstream` when nobody could be asked.
+    `closed`, `reset`, `bad_head`; `no_instance` (503) and `no_live_upstream` when nobody could be asked;
+    `descriptors` (503) when this process has none left.
     """
 
     def __init__(self, kind: str, reason: str, status: int = 502) -> None:

@@ -10,14 +10,16 @@ from lb.balance.endpoint import Endpoint
 from lb.balance.group import Group, Outcome
 from lb.errors import UpstreamError
 from lb.observe.log import fields
+from lb.proxy.ceiling import Seldom, descriptor_limit
 from lb.proxy.targets import HttpTarget, TcpTarget, no_live_upstream
 from lb.upstream.connection import UpstreamConnection, User
-from lb.upstream.dial import Dial
+from lb.upstream.dial import SHORTAGE, Dial
 from lb.upstream.idle import IdlePool
 
 _REPORT_EVERY = 1.0  # seconds: a dead service must not fill the log; the counters have every failure
 
 log = logging.getLogger(__name__)
+_shortage = Seldom()
 
 
 class Attempting(User, Protocol):
@@ -84,11 +86,14 @@ class Attempts:
         return pool
 
     def next(self, user: Attempting) -> UpstreamConnection | None:
-        """Ask the next endpoint that may be asked.
+        """Ask the next endpoint that may be asked. None is, once this process was found to have no descriptor left.
 
         Returns a connection to it that was kept alive, and may have gone stale. Without one, None is returned and one
         of `connected`, `connect_failed` and `exhausted` is called, the last one at once.
         """
+        if self._last is not None and self._last.kind == SHORTAGE:
+            user.exhausted(self._last)
+            return None
         return self.ask(self._group.acquire(self.tried, self._loop.time(), self._client), user)
 
     def ask(self, endpoint: Endpoint | None, user: Attempting) -> UpstreamConnection | None:
@@ -115,9 +120,13 @@ class Attempts:
         self._connect(self.endpoint, user)
 
     def fail(self, error: UpstreamError) -> None:
-        """The present attempt failed by the endpoint's fault."""
+        """The present attempt failed: by the endpoint's fault, but for a shortage of our own."""
         self.cancel_dial()
         self._last = error
+        if error.kind == SHORTAGE:
+            self.release(Outcome.NEUTRAL, self._loop.time())
+            _report_shortage(self._loop.time())
+            return
         endpoint = self._failed = self.endpoint
         if endpoint is not None:
             self._report(endpoint, error)
@@ -165,7 +174,10 @@ class Attempts:
 
         def failed(error: UpstreamError) -> None:
             self._dial = None
-            user.connect_failed(error)
+            if error.kind == SHORTAGE and endpoint.pool.make_room():
+                self._connect(endpoint, user)  # again, with what idle connections have given away
+            else:
+                user.connect_failed(error)
 
         self._dial = Dial(self._loop, endpoint.host, endpoint.port, user, made, failed)
 
@@ -174,3 +186,8 @@ class Attempts:
         if self._last is not None and len(self.tried) >= sum(e.weight > 0 for e in self._group.endpoints):
             return self._last
         return no_live_upstream(self._target)
+
+
+def _report_shortage(now: float) -> None:
+    if _shortage.due(now):
+        log.error("no file descriptor is left to connect to instances", extra=fields(limit=descriptor_limit()))

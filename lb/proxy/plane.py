@@ -61,7 +61,7 @@ class BalancerPlane:
             )
 
     def _prepare(self, endpoint: Endpoint) -> None:
-        endpoint.pool = IdlePool(self._upstream, self._deadlines)
+        endpoint.pool = IdlePool(self._upstream, self._deadlines, self._pools)
         self._pools.add(endpoint.pool)
 
     def _retire(self, endpoint: Endpoint) -> None:

@@ -6,6 +6,7 @@ The texts of the errors reach clients: they name no address, which is nothing a 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Callable, Coroutine
@@ -13,6 +14,9 @@ from typing import Any
 
 from lb.errors import UpstreamError
 from lb.upstream.connection import UpstreamConnection, User
+
+SHORTAGE = "descriptors"
+"""The kind of a failure that is this process's own: it has no file descriptor left, and the instance was not asked."""
 
 
 class Dial:
@@ -76,7 +80,9 @@ class Dial:
 
 
 def connect_error(error: OSError | ValueError) -> UpstreamError:
-    """Name a failure to connect (all of them are 502; a timeout is found by whoever keeps the deadline)."""
+    """Name a failure to connect: 502, or 503 for one of our own. A timeout is found by whoever keeps the deadline."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return UpstreamError(SHORTAGE, "the balancer has no room for another connection at the moment", 503)
     if isinstance(error, ConnectionRefusedError):
         return UpstreamError("connect_refused", "the instance refused the connection")
     return UpstreamError("connect_error", f"no connection to the instance: {_reason(error)}")

@@ -6,9 +6,15 @@ nginx's rules: last used, first out; at most so many; closed after `keepalive_ti
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Collection
+
 from lb.deadlines import NEVER, Deadlines, Timed
 from lb.settings import UpstreamSettings
 from lb.upstream.connection import NOBODY, UpstreamConnection
+
+_MAKE_ROOM = 16
+"""Pools that give a connection away when descriptors are short."""
 
 
 class IdlePool:
@@ -16,13 +22,14 @@ class IdlePool:
 
     It is their user while they are idle: whatever they say then ends them. `idle` has them by the time of their last
     use, in loop time. Where a call is too much, one of fewer than `longest_use` requests may be put back there while
-    there are fewer than `room` and a `deadline` is set.
+    there are fewer than `room` and a `deadline` is set. `pools` are all of the process: they share its descriptors.
     """
 
-    __slots__ = ("_deadlines", "_timeout", "bucket", "deadline", "filed", "idle", "longest_use", "room")
+    __slots__ = ("_deadlines", "_pools", "_timeout", "bucket", "deadline", "filed", "idle", "longest_use", "room")
 
-    def __init__(self, settings: UpstreamSettings, deadlines: Deadlines) -> None:
+    def __init__(self, settings: UpstreamSettings, deadlines: Deadlines, pools: Collection[IdlePool] = ()) -> None:
         self._deadlines = deadlines
+        self._pools = pools
         self._timeout = settings.keepalive_timeout
         self.idle: dict[UpstreamConnection, float] = {}
         self.longest_use = settings.keepalive_requests
@@ -80,6 +87,18 @@ class IdlePool:
         while self.idle:
             self.dismiss(next(iter(self.idle)))
         self._deadlines.cancel(self)
+
+    def make_room(self) -> bool:
+        """Close a few connections of all pools, those that have been idle for longest; False when there are none.
+
+        It is their descriptors that are wanted.
+        """
+        eldest = heapq.nsmallest(
+            _MAKE_ROOM, (pool for pool in self._pools if pool.idle), key=lambda pool: next(iter(pool.idle.values()))
+        )
+        for pool in eldest:
+            pool.dismiss(next(iter(pool.idle)))
+        return bool(eldest)
 
     def dismiss(self, connection: UpstreamConnection) -> None:
         """Close a connection, idle or in use, that is not to be used again.

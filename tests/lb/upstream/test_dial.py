@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 from pathlib import Path
 
@@ -129,3 +130,10 @@ def test_errors_are_named() -> None:
     assert "resolved" in str(connect_error(socket.gaierror(-2, "Name or service not known")))
     assert "10.0.0.1" not in str(connect_error(OSError("Multiple exceptions: ('10.0.0.1', 80)")))
     assert connect_timeout().status == 504
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_a_shortage_of_our_own_is_no_bad_gateway(number: int) -> None:
+    error = connect_error(OSError(number, "Too many open files"))
+    assert (error.kind, error.status) == ("descriptors", 503)
+    assert "instance" not in str(error)

@@ -179,3 +179,27 @@ def test_dismissed_connection_tells_nobody_any_more(timer: Timer) -> None:
     one.eof_received()
     one.connection_lost(None)
     assert len(pool) == 0
+
+
+def test_room_is_made_by_what_has_been_idle_for_longest_in_each_of_all_pools(timer: Timer) -> None:
+    pools: list[IdlePool] = []
+    deadlines = Deadlines(cast(asyncio.AbstractEventLoop, timer))
+    for _ in range(18):
+        pools.append(IdlePool(UpstreamSettings(), deadlines, pools))
+    kept: dict[IdlePool, list[UpstreamConnection]] = {pool: [] for pool in pools}
+    for _ in range(2):
+        for pool in pools[:17]:
+            kept[pool].append(one := connection())
+            pool.give(one)
+            timer.now += 0.001
+    # Asked through one that has nothing itself; sixteen give something, the youngest of seventeen does not.
+    assert pools[17].make_room()
+    assert [[one.transport.is_closing() for one in kept[pool]] for pool in pools] == [[True, False]] * 16 + [
+        [False, False],
+        [],
+    ]
+    assert pools[17].make_room()
+    assert [len(pool) for pool in pools] == [0] * 15 + [1, 1, 0]
+    assert pools[17].make_room()
+    assert not any(pools)
+    assert not pools[17].make_room()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
 import struct
+import termios
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -12,6 +14,9 @@ from lb.deadlines import NEVER, Deadlines, Timed
 from lb.upstream.connection import NOBODY, UpstreamConnection
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_NONE_UNREAD = struct.pack("i", 0)
+_EARLY = 64 << 10
+"""Octets of a client without an instance from which on it is not read any more. Until then it is: a reset is seen."""
 
 
 class Traffic(Protocol):
@@ -74,7 +79,8 @@ class Relay(asyncio.Protocol):
         upstream.user = self
         self._deadlines.set(self, self._idle_timeout)
         if self._early:
-            client.resume_reading()
+            if len(self._early) >= _EARLY:
+                client.resume_reading()
             early, self._early = self._early, b""
             self.data_received(early)
         if self._client_eof:
@@ -90,9 +96,9 @@ class Relay(asyncio.Protocol):
         """See asyncio.Protocol."""
         upstream = self.upstream
         if upstream is None:
-            # One read's worth is kept, the rest waits in the kernel.
             self._early += data
-            self.client.pause_reading()
+            if len(self._early) >= _EARLY:
+                self.client.pause_reading()  # the rest waits in the kernel
             return
         self._traffic.received += len(data)
         upstream.transport.write(data)
@@ -203,3 +209,9 @@ def reset(transport: asyncio.Transport) -> None:
     if sock.fileno() >= 0:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     transport.abort()
+
+
+def has_unread(transport: asyncio.Transport) -> bool:
+    """Whether octets have come that the loop did not read yet."""
+    descriptor: int = transport.get_extra_info("socket").fileno()
+    return descriptor >= 0 and fcntl.ioctl(descriptor, termios.FIONREAD, _NONE_UNREAD) != _NONE_UNREAD

@@ -150,7 +150,7 @@ class Edge:
                         service.name,
                         f"{service.name}-{instance.port}",
                         "node",
-                        service.address,
+                        instance.host or service.address,
                         instance.port,
                         tags=service.tags,
                         meta=MappingProxyType(dict(service.meta)),

@@ -113,8 +113,11 @@ Script = Callable[[Connection], Awaitable[None]]
 class Instance:
     """One instance: `script` is played on each connection to it, which is closed when the script ends.
 
-    `failures` has what a script raised: its own assertions, for one.
+    `failures` has what a script raised: its own assertions, for one. `host` is for one that is registered elsewhere
+    than the rest of its service, and not started.
     """
+
+    host = ""
 
     def __init__(self, script: Script | None = None) -> None:
         self.script = script or replying(OK)
@@ -235,6 +238,13 @@ def refused() -> Instance:
     """An instance that does not listen."""
     instance = Instance()
     instance.port = free_port()
+    return instance
+
+
+def unreachable() -> Instance:
+    """An instance at an address that no connection can be made to."""
+    instance = refused()
+    instance.host = "255.255.255.255"
     return instance
 
 

@@ -26,10 +26,23 @@ TcpSessions: TypeAlias = "set[TcpSession | Intake]"
 """Connections that are relayed, or whose beginning is being read."""
 
 
+_MOST_PATIENCE = 2.0
+
+
+def patience(grace: float) -> float:
+    """How long (seconds) a client may be silent before a drain of `grace` seconds closes its connection.
+
+    A close crosses the request of a client that asks again just now, and that request is lost. So whoever has asked
+    a short while ago is waited for: the next reply tells that it is the last.
+    """
+    return min(_MOST_PATIENCE, grace / 2)
+
+
 class HttpContext:
     """Settings, balancer, counters and the open sessions of one listener.
 
-    `keepalive_requests` is how many requests a connection may carry: as set, and none while draining.
+    `keepalive_requests` is how many requests a connection may carry: as set, and none while draining. For so many
+    seconds it may be silent: `first_timeout` before its first request, `keepalive_timeout` between two.
     """
 
     __slots__ = (
@@ -40,6 +53,7 @@ class HttpContext:
         "basin",
         "deadlines",
         "draining",
+        "first_timeout",
         "ids",
         "keepalive_requests",
         "keepalive_timeout",
@@ -77,6 +91,7 @@ class HttpContext:
         self.ids = request_ids(settings.request_id, access_log)
         self.outbox = Outbox(loop)
         self.keepalive_requests = settings.keepalive_requests
+        self.first_timeout = settings.header_timeout
         self.keepalive_timeout = settings.keepalive_timeout
         self.read_timeout = upstream.read_timeout
         self.draining = False
@@ -84,10 +99,12 @@ class HttpContext:
         self._date = b""
         self._date_until = 0.0
 
-    def drain(self) -> None:
-        """From now on every client's present request is its last."""
+    def drain(self, patience: float) -> None:
+        """From now on every client's next reply is its last, and who is silent for `patience` seconds is closed."""
         self.draining = True
         self.keepalive_requests = 0
+        self.first_timeout = min(self.first_timeout, patience)
+        self.keepalive_timeout = min(self.keepalive_timeout, patience)
 
     def date(self) -> bytes:
         """The Date field's value, at most a second old (RFC 9110 section 6.6.1)."""

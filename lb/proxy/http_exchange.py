@@ -112,6 +112,7 @@ class HttpExchange:
         """Go on with a reply of which all but `left` octets went out; `reader` passes on those."""
         assert self.reply is not None
         self.reply.resume(head, left)
+        self.reply.keep_alive = not self.request.last  # as the head has told
         self.sent = head.length - left
         if reader is not None:
             reader.passed = self._reply_passed
@@ -232,8 +233,9 @@ class HttpExchange:
         """See User: part of the response."""
         reply = self.reply
         assert reply is not None
-        if not self.outgoing.done or self.context.draining:
-            # A reply that comes early is the last one, too: what the client still sends is no next request.
+        if not self.outgoing.done or (self.context.draining and not reply.status):
+            # A reply that comes early is the last one, too: what the client still sends is no next request. Of a drain
+            # a client has to be told, by a head: after one that has gone out already it may ask once more.
             reply.keep_alive = False
         try:
             pieces = reply.feed(data, self.context.date)

@@ -19,7 +19,7 @@ from lb.proxy.express import Express, begin
 from lb.proxy.http_exchange import HttpExchange
 from lb.proxy.http_request import Request
 from lb.proxy.refusal import tell_refused, tell_unrouted
-from lb.proxy.relay import Relay, reset
+from lb.proxy.relay import Relay, has_unread, reset
 from lb.wire.proxyprotocol import Ends
 
 _EMPTY_LINES = re.compile(rb"(?:\r\n)+")
@@ -95,7 +95,7 @@ class HttpSession(asyncio.Protocol):
         self.forwarded = self.remote.encode()
         context.sessions.add(self)
         context.stats.accept()
-        context.deadlines.set(self, context.settings.header_timeout)
+        context.deadlines.set(self, context.first_timeout)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -185,7 +185,7 @@ class HttpSession(asyncio.Protocol):
         elif self._buffer:
             self.refuse(ProtocolError(408, "the request head did not come in time"), self._buffer)
         else:
-            self.close()
+            self.close_silent()
 
     def takes_some(self) -> bool:
         """Whether some of what waits for the client, but not all, was taken since it was paused or this was asked."""
@@ -324,12 +324,7 @@ class HttpSession(asyncio.Protocol):
     def _idle(self) -> None:
         """Wait for the next request, or for the client to read its replies."""
         context = self.context
-        if self.writable and not context.draining:
-            context.deadlines.set(self, context.settings.keepalive_timeout)
-        elif self.writable:
-            self.close()
-        else:
-            context.deadlines.set(self, context.settings.send_timeout)
+        context.deadlines.set(self, context.keepalive_timeout if self.writable else context.settings.send_timeout)
 
     def close(self) -> None:
         """Close once everything written has gone out, or the client has not read it in time."""
@@ -394,14 +389,38 @@ class HttpSession(asyncio.Protocol):
         else:
             reset(self.transport)
 
-    def abort(self) -> None:
-        """End it at once, whatever is in flight."""
-        self.transport.abort()
+    # Going away
 
-    def drain(self) -> None:
-        """Close if nothing is in flight; otherwise the present exchange is the last. A tunnel may last its time."""
+    def abort(self) -> None:
+        """End it at once, with a reset where an orderly end could pass for the end of a reply."""
+        if self.exchange is not None or self._switched or not self.writable:
+            reset(self.transport)
+        else:
+            self.transport.abort()
+
+    def drain(self, patience: float) -> None:
+        """The present exchange, or else the next, is the last: who is silent for `patience` seconds is closed.
+
+        A tunnel may last its time.
+        """
         if isinstance(self.exchange, Express):
             self.exchange.hand_over()
-        busy = self.exchange is not None or self._buffer or self._switched or not self.writable
-        if not busy and not self._ending():
-            self.close()
+        since = self.silent_since
+        if since != NEVER:
+            self.context.deadlines.set(self, min(self.deadline, since + patience) - self.context.time())
+
+    @property
+    def silent_since(self) -> float:
+        """Loop time at which its last reply was out, or at which it came; NEVER while anything is under way."""
+        if self.exchange is not None or self._buffer or self._switched or not self.writable or self._ending():
+            return NEVER
+        settings = self.context.settings
+        return self.deadline - (settings.keepalive_timeout if self.served else settings.header_timeout)
+
+    def close_silent(self) -> bool:
+        """Close, as nothing is under way; tells whether it did: a request that is here already is served first."""
+        if has_unread(self.transport):
+            self.context.deadlines.set(self, self.context.settings.header_timeout)
+            return False
+        self.close()
+        return True

@@ -11,7 +11,7 @@ from lb.deadlines import NEVER, Timed
 from lb.errors import WireError
 from lb.proxy.balancer import Balancer
 from lb.proxy.context import HttpContext, TcpContext
-from lb.proxy.relay import reset
+from lb.proxy.relay import has_unread, reset
 from lb.proxy.tcp_session import TcpSession
 from lb.settings import ProxyProtocolSettings, TlsSettings
 from lb.wire.clienthello import ClientHelloReader
@@ -38,7 +38,7 @@ class Intake(asyncio.Protocol):
     A connection whose beginning is wrong, late (`timeout` seconds) or cut short is closed and counted by kind.
     """
 
-    __slots__ = ("_buffer", "_context", "_timeout", "_transport", "bucket", "deadline", "filed")
+    __slots__ = ("_buffer", "_context", "_draining", "_timeout", "_transport", "bucket", "deadline", "filed")
 
     late: ClassVar[str]
     """The kind of a connection whose beginning did not come in time."""
@@ -47,6 +47,7 @@ class Intake(asyncio.Protocol):
         self._context = context
         self._timeout = timeout
         self._buffer = bytearray()
+        self._draining = False
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.deadline = NEVER
         self.filed = NEVER
@@ -95,11 +96,32 @@ class Intake(asyncio.Protocol):
 
     def on_deadline(self) -> None:
         """See `Deadlines`."""
-        self._turn_away(self.late)
+        if not self._draining:
+            self._turn_away(self.late)
+        elif self._buffer or has_unread(self._transport):
+            self._draining = False
+            self._context.deadlines.set(self, self._timeout)  # it has begun: it has its time
+        else:
+            self._turn_away("draining")
 
-    def drain(self) -> None:
-        """Nothing was asked yet: close."""
-        self._turn_away("draining")
+    def drain(self, patience: float) -> None:
+        """Who has said nothing for `patience` seconds is closed; whose beginning is under way may go on."""
+        since = self.silent_since
+        if since != NEVER:
+            self._draining = True
+            self._context.deadlines.set(self, min(self.deadline, since + patience) - self._context.loop.time())
+
+    @property
+    def silent_since(self) -> float:
+        """Loop time at which the client came; NEVER once it has said something."""
+        return NEVER if self._buffer else self.deadline - self._timeout
+
+    def close_silent(self) -> bool:
+        """Close, as nothing was said yet; tells whether it did: what is here already is read first."""
+        if has_unread(self._transport):
+            return False
+        self._turn_away("no_room")
+        return True
 
     def abort(self) -> None:
         """End it at once: the time to drain is over."""

@@ -138,15 +138,15 @@ class HttpListener:
         """Client connections that are still open."""
         return sum(len(context.sessions) for context in self._contexts)
 
-    def drain(self) -> None:
-        """Accept no more, close idle clients, let the others finish their exchange."""
+    def drain(self, patience: float) -> None:
+        """Accept no more, let clients finish their exchange, close those that are silent for `patience` seconds."""
         for server in self._servers:
             server.close()
         for context in self._contexts:
-            context.drain()
+            context.drain(patience)
             context.stats.failed("draining")
             for session in list(context.sessions):
-                session.drain()
+                session.drain(patience)
 
     def abort(self) -> None:
         """End what is still in flight."""
@@ -280,13 +280,15 @@ class TcpListeners:
         factory = admitting(context, self._proxy_protocol, make)
         port.servers = await accept(factory, sock, ACCEPTS if len(self._ports) < MANY_PORTS else 1)
 
-    def drain(self) -> None:
-        """Accept no more; sessions go on."""
+    def drain(self, patience: float) -> None:
+        """Accept no more; sessions go on, and whoever has said nothing for `patience` seconds is closed."""
         self._draining = True
         for port in self._ports.values():
             port.close()
             port.stats.failed("draining")
         self._ports.clear()
+        for session in list(self._sessions):
+            session.drain(patience)
 
     def abort(self) -> None:
         """End what is still in flight."""

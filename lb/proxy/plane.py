@@ -12,6 +12,7 @@ from lb.deadlines import Deadlines
 from lb.observe.accesslog import AccessLog
 from lb.observe.stats import Stats
 from lb.proxy.balancer import Balancer
+from lb.proxy.context import patience
 from lb.proxy.listener import HttpListener, TcpListeners
 from lb.proxy.targets import HttpTarget, TcpTarget
 from lb.proxy.tls_listener import TlsListener
@@ -105,7 +106,7 @@ class BalancerPlane:
     async def drain(self, grace: float) -> None:
         """Stop accepting, let what is in flight end within `grace` seconds, then end it."""
         for listeners in self._listeners():
-            listeners.drain()
+            listeners.drain(patience(grace))
         await self._emptied(grace)
         for listeners in self._listeners():
             listeners.abort()

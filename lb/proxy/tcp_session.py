@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+from lb.deadlines import NEVER
 from lb.errors import UpstreamError
 from lb.proxy.attempts import Attempts
 from lb.proxy.context import TcpContext
@@ -78,6 +79,18 @@ class TcpSession(Relay):
             self._finish("client_left")
         else:
             super().connection_lost(exc)
+
+    def drain(self, patience: float) -> None:
+        """Nothing changes: it may last its time."""
+
+    @property
+    def silent_since(self) -> float:
+        """NEVER: what silence means is between the client and the instance."""
+        return NEVER
+
+    def close_silent(self) -> bool:
+        """See `silent_since`: it is not closed."""
+        return False
 
     def abort(self) -> None:
         """End it at once: the time to drain is over."""

@@ -65,12 +65,14 @@ class TlsListener:
         self._listeners.append(stats)
         stats.opened()
 
-    def drain(self) -> None:
-        """Accept no more; sessions go on."""
+    def drain(self, patience: float) -> None:
+        """Accept no more; sessions go on, and whoever has said nothing for `patience` seconds is closed."""
         for server in self._servers:
             server.close()
         for stats in self._listeners:
             stats.failed("draining")
+        for session in list(self._sessions):
+            session.drain(patience)
 
     def abort(self) -> None:
         """End what is still in flight."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+from tests.support.family import Family, all_pids, cpu_seconds, resident_bytes, session_of
 
 OPEN_FILES = 65_536
 """Descriptors that programs may have open, where the machine lets us say so."""
@@ -22,9 +22,10 @@ class BenchmarkError(Exception):
 
 
 class Program:
-    """A running program with all its worker processes.
+    """A running program with all processes that it started, and with those that took over from it.
 
-    It leads a session of its own, so its processes are those of that session. Output goes to `log`.
+    They are its family, or at least of the session that it leads: nginx writes its title over the environment.
+    Output goes to `log`.
     """
 
     def __init__(
@@ -37,14 +38,14 @@ class Program:
     ) -> None:
         self.argv = list(argv)
         self.log = log
-        cpus = set(cpus)
+        self._family = Family()
         with log.open("ab") as out:
             self._process = subprocess.Popen(
                 self.argv,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **(env or {})},
+                env={**os.environ, **(env or {}), **self._family.environment},
                 start_new_session=True,
             )
         self.pin(cpus)
@@ -65,11 +66,14 @@ class Program:
         self.stop()
         raise BenchmarkError(f"{self.argv[0]} was not ready within {timeout:.0f} s: {self._log_tail()}")
 
+    def poll(self) -> int | None:
+        """Return the exit status of the process that was started, None while it runs."""
+        return self._process.poll()
+
     def pids(self) -> list[int]:
         """Return the process ids of the program and its workers."""
-        session = str(self._process.pid)
-        processes = (entry for entry in Path("/proc").iterdir() if entry.name.isdigit())
-        return [int(entry.name) for entry in processes if _stat(entry)[3:4] == [session]]
+        session = {pid for pid in all_pids() if session_of(pid) == self._process.pid}
+        return sorted(session.union(self._family.pids()))
 
     def pin(self, cpus: Iterable[int]) -> None:
         """Let the program, its workers and all their threads run on `cpus` only."""
@@ -81,24 +85,21 @@ class Program:
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that the program's living processes have used, user and system."""
-        ticks = 0
-        for pid in self.pids():
-            if fields := _stat(Path(f"/proc/{pid}")):
-                ticks += int(fields[11]) + int(fields[12])
-        return ticks / TICKS_PER_SECOND
+        return sum(map(cpu_seconds, self.pids()))
 
     def resident_bytes(self) -> int:
         """Return the resident memory of the program's living processes."""
-        return sum(_resident_bytes(Path(f"/proc/{pid}")) for pid in self.pids())
+        return sum(map(resident_bytes, self.pids()))
 
     def stop(self) -> None:
-        """End the program: politely, then not."""
+        """End the program: politely, then not; and whatever is left of it."""
         if self._process.poll() is None:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(10)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
+        self._family.signal(signal.SIGKILL)
         self._process.wait()
 
     def _log_tail(self) -> str:
@@ -135,27 +136,3 @@ def allow_open_files(wanted: int = OPEN_FILES) -> int:
                 resource.setrlimit(resource.RLIMIT_NOFILE, limits)
                 return limits[0]
     return soft
-
-
-def _resident_bytes(process: Path) -> int:
-    """Return a process's resident memory, 0 when it is gone.
-
-    `smaps_rollup` counts pages; `status`, for kernels without it, may be off by some hundred KiB (proc(5)).
-    """
-    for file, field in (("smaps_rollup", "Rss:"), ("status", "VmRSS:")):
-        with contextlib.suppress(OSError):
-            for line in (process / file).read_text().splitlines():
-                if line.startswith(field):
-                    return int(line.split()[1]) << 10
-    return 0
-
-
-def _stat(process: Path) -> list[str]:
-    """Return the fields of proc(5) `stat` from the third (state) on, empty when the process is gone.
-
-    The second field, the name in parentheses, may hold blanks.
-    """
-    try:
-        return (process / "stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []

@@ -21,7 +21,8 @@ from benchmarks.macro.changes import SERVICES, STEPS, Change, catalog_changes
 from benchmarks.macro.loads import LOADS, PACEMAKER, Count, DnsLoad, Load, PacedLoad, WrkLoad, percentile
 from benchmarks.macro.markdown import to_markdown
 from benchmarks.macro.memory import Endurance, IdleClients, Reading, Result, make_checks, reading_points
-from benchmarks.macro.peers import PEERS, Kind, Peer
+from benchmarks.macro.peer import Kind, Peer
+from benchmarks.macro.peers import PEERS
 from benchmarks.macro.plot import plotted_ratio
 from benchmarks.macro.processes import BenchmarkError, Program
 from benchmarks.macro.report import BASELINES, Report, latency_ratio, ratio, summarise, to_json
@@ -133,14 +134,41 @@ def test_latency_at_a_constant_rate_is_beside_that_of_nginx() -> None:
 
 def test_memory_of_idle_clients_is_told_for_each_of_them() -> None:
     results = [
-        IdleClients("consul-edge", clients=1000, before=50 << 20, after=(50 << 20) + (1500 << 10), errors=0),
-        IdleClients("nginx-tuned", clients=1000, before=20 << 20, after=(20 << 20) + (500 << 10), errors=2),
+        IdleClients(
+            "idle-clients", "consul-edge", clients=1000, before=50 << 20, after=(50 << 20) + (1500 << 10), errors=0
+        ),
+        IdleClients(
+            "idle-clients", "nginx-tuned", clients=1000, before=20 << 20, after=(20 << 20) + (500 << 10), errors=2
+        ),
     ]
     table = to_markdown(report([], [], results))
     assert row(table, "| **consul-edge** | 1,000")[-3:] == ["1.50", "0", "3.00"]
     assert row(table, "| nginx-tuned | 1,000")[-3:] == ["0.50", "2", "1.00"]
     assert "idle-clients" in table
     assert "`endurance`" not in table
+
+
+def test_idle_pairs_are_beside_those_of_the_stream_module() -> None:
+    results = [
+        IdleClients("idle-pairs", "consul-edge", clients=100, before=0, after=600 << 10, errors=0),
+        IdleClients("idle-pairs", "nginx-stream", clients=100, before=0, after=200 << 10, errors=0),
+        IdleClients("idle-clients", "nginx-tuned", clients=100, before=0, after=50 << 10, errors=0),
+    ]
+    table = to_markdown(report([], [], results))
+    assert row(table, "| **consul-edge** | 100")[-3:] == ["6.00", "0", "3.00"]
+    assert row(table, "| nginx-tuned | 100")[-1] == "1.00"
+
+
+def test_workers_are_beside_one_worker_and_nginx_with_as_many() -> None:
+    load = next(load for load in LOADS if load.name == "http-workers")
+    rates = {
+        "consul-edge-workers-1": 50.0,
+        "consul-edge-workers-2": 80.0,
+        "nginx-workers-1": 40.0,
+        "nginx-workers-2": 80.0,
+    }
+    table = to_markdown(report([sample(name, value, load=load.name) for name, value in rates.items()], [load]))
+    assert row(table, "| http-workers | consul-edge-workers-2")[-3:] == ["1.60", "2.00", "1.00"]
 
 
 def test_memory_under_endurance_is_told_from_the_warm_up_on() -> None:
@@ -191,7 +219,7 @@ def test_only_chooses_peers_loads_checks_or_some_of_each() -> None:
         asked = [load.name for load in choice.loads] + [check.name for check in choice.checks]
         return [p.name for p in choice.peers], asked
 
-    assert names() == (["consul-edge", "b"], ["http-small", "dns-hot", "idle-clients", "endurance"])
+    assert names() == (["consul-edge", "b"], ["http-small", "dns-hot", "idle-clients", "idle-pairs", "endurance"])
     assert names("dns-hot") == (["b"], ["dns-hot"])
     assert names("b") == (["b"], ["dns-hot"])
     assert names("endurance") == (["consul-edge"], ["endurance"])

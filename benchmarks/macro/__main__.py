@@ -15,8 +15,9 @@ from pathlib import Path
 from benchmarks.macro import machine
 from benchmarks.macro.loads import LOADS
 from benchmarks.macro.markdown import summary_line, to_markdown
-from benchmarks.macro.memory import CHANGES, CLIENTS, REQUESTS, Result, make_checks, run_checks
-from benchmarks.macro.peers import PEERS, Running, read_version, start_origin
+from benchmarks.macro.memory import CHANGES, CLIENTS, PAIRS, REQUESTS, Result, make_checks, run_checks
+from benchmarks.macro.peer import Running, read_version
+from benchmarks.macro.peers import PEERS, start_origin
 from benchmarks.macro.plot import draw
 from benchmarks.macro.processes import BenchmarkError, allow_open_files
 from benchmarks.macro.report import Report, to_json
@@ -56,6 +57,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=_positive, default=5, help="rounds after the warm-up (default %(default)s)")
     parser.add_argument("--seconds", type=_positive, default=3, help="length of one run (default %(default)s)")
     parser.add_argument("--clients", type=_positive, default=CLIENTS, help="of idle-clients (default %(default)s)")
+    parser.add_argument("--pairs", type=_positive, default=PAIRS, help="of idle-pairs (default %(default)s)")
     parser.add_argument("--requests", type=_positive, default=REQUESTS, help="of endurance (default %(default)s)")
     parser.add_argument("--changes", type=_positive, default=CHANGES, help="of endurance (default %(default)s)")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help=f"may repeat: {names}")
@@ -76,7 +78,8 @@ def _compare(options: argparse.Namespace, work: Path) -> int:
         if not shutil.which(command):
             raise BenchmarkError(f"{command} is not on the PATH; nothing can be measured without it")
     allow_open_files()
-    choice = choose(PEERS, LOADS, make_checks(options.clients, options.requests, options.changes), options.only)
+    checks = make_checks(options.clients, options.pairs, options.requests, options.changes)
+    choice = choose(PEERS, LOADS, checks, options.only)
     for tool in sorted(tool for tool in _tools(choice) if not shutil.which(tool)):
         print(f"{tool} is not on the PATH: what it measures is left out", file=sys.stderr)
     plan = Plan(

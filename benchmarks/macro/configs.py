@@ -103,7 +103,13 @@ def nginx_templates(work: Path, port: int, origins: Sequence[int]) -> str:
 
 
 def nginx_tuned(
-    work: Path, port: int, origins: Sequence[int], *, name: str = "nginx-tuned", access_log: Path | None = None
+    work: Path,
+    port: int,
+    origins: Sequence[int],
+    *,
+    name: str = "nginx-tuned",
+    access_log: Path | None = None,
+    workers: int = 1,
 ) -> str:
     """nginx at its best for this work: upstream keep-alive, nothing on disk, buffers that the cache can hold.
 
@@ -133,7 +139,7 @@ def nginx_tuned(
             client_body_buffer_size 16k;
         }}
     }}"""
-    return nginx(work, name, http_block(work, name, body))
+    return nginx(work, name, http_block(work, name, body), workers=workers)
 
 
 def nginx_stream(work: Path, port: int, origins: Sequence[int], module: Path | None) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.macro import configs
-from benchmarks.macro.peers import Kind, Peer
+from benchmarks.macro.peer import Kind, Peer
 from benchmarks.macro.processes import BenchmarkError
 from benchmarks.macro.site import BULK_BYTES, DNS_NAMES, HOST, Site, dns_name
 
@@ -271,6 +271,10 @@ LOADS: Sequence[Load] = (
     WrkLoad("tcp-connect", "a new connection for each request", "tcp", "requests", "CPU second", "connect"),
     _bulk("tcp-bulk", "1 MiB to the client", "tcp", "bulk"),
     _bulk("tcp-upload", "1 MiB from the client", "tcp", "upload"),
+    WrkLoad("http-workers", "http-small on all cores", "http-workers", "requests", "second", "small"),
+    WrkLoad("http-workers-cpu", "the same", "http-workers", "requests", "CPU second", "small"),
     DnsLoad("dns-hot", "one name, three addresses", "dns", "queries", "second", names=1),
     DnsLoad("dns-names", f"{DNS_NAMES} names in turn", "dns", "queries", "second", names=DNS_NAMES),
+    DnsLoad("dns-workers", "dns-hot on all cores", "dns-workers", "queries", "second", names=1),
+    DnsLoad("dns-workers-cpu", "the same", "dns-workers", "queries", "CPU second", names=1),
 )

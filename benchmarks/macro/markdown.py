@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.macro.loads import Load
 from benchmarks.macro.memory import Check, Endurance, IdleClients, Result
-from benchmarks.macro.peers import Kind
+from benchmarks.macro.peer import Kind
 from benchmarks.macro.report import (
     BASELINES,
     SUBJECT,
@@ -25,7 +25,7 @@ DUTY_BASELINES = ("nginx-tuned", "nginx-tuned-log")
 """What peers with optional duties are compared with, beside the same peer without them."""
 
 PACED_BASELINE = "nginx-tuned"
-MEMORY_BASELINE = "nginx-tuned"
+MEMORY_BASELINES = {"idle-clients": "nginx-tuned", "idle-pairs": "nginx-stream"}
 
 MIB = 1 << 20
 KIB = 1 << 10
@@ -36,8 +36,8 @@ def to_markdown(report: Report) -> str:
     parts = ["# Side by side\n"]
     if report.samples:
         parts.append(
-            f"Medians of {report.rounds} interleaved rounds of {report.seconds} s; one core for what is measured. "
-            "How to read this: [README](../README.md).\n"
+            f"Medians of {report.rounds} interleaved rounds of {report.seconds} s; one core for what is measured, but "
+            "for workers. How to read this: [README](../README.md).\n"
         )
     for title, table in (*_load_tables(report), *_memory_tables(report)):
         parts += [f"## {title}\n", table]
@@ -131,9 +131,11 @@ def _rate_cells(load: Load, peer: str, figure: Figures) -> tuple[str, ...]:
 
 def _memory_tables(report: Report) -> Iterator[tuple[str, str]]:
     """Yield title and text of what there is about memory."""
-    idle = [result for result in report.memory if isinstance(result, IdleClients)]
     endurance = [result for result in report.memory if isinstance(result, Endurance)]
-    tables = [_idle_table(idle)] if idle else []
+    tables = []
+    for check, baseline in MEMORY_BASELINES.items():
+        if idle := [each for each in report.memory if isinstance(each, IdleClients) and each.check == check]:
+            tables.append(_idle_table(idle, baseline))
     tables += [_endurance_table(result) for result in endurance]
     if tables:
         measured = {result.check for result in report.memory}
@@ -141,9 +143,9 @@ def _memory_tables(report: Report) -> Iterator[tuple[str, str]]:
         yield "Memory", "\n".join((notes, *tables))
 
 
-def _idle_table(results: Sequence[IdleClients]) -> str:
-    head = ("peer", "clients", "resident MiB before", "with them", "KiB for each", "errors")
-    baseline = next((result.per_client for result in results if result.peer == MEMORY_BASELINE), 0.0)
+def _idle_table(results: Sequence[IdleClients], baseline: str) -> str:
+    head = (results[0].check, "clients", "resident MiB before", "with them", "KiB for each", "errors")
+    base = next((result.per_client for result in results if result.peer == baseline), 0.0)
     rows = [
         (
             f"**{result.peer}**" if result.peer == SUBJECT else result.peer,
@@ -152,11 +154,11 @@ def _idle_table(results: Sequence[IdleClients]) -> str:
             _mebibytes(result.after),
             f"{result.per_client / KIB:.2f}",
             str(result.errors),
-            _ratio_cell(result.per_client / baseline if baseline > 0 else None),
+            _ratio_cell(result.per_client / base if base > 0 else None),
         )
         for result in results
     ]
-    return _rows((*head, f"/ {MEMORY_BASELINE}"), rows)
+    return _rows((*head, f"/ {baseline}"), rows)
 
 
 def _endurance_table(result: Endurance) -> str:

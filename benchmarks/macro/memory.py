@@ -20,11 +20,12 @@ from pathlib import Path
 from benchmarks.macro import catalog, probes
 from benchmarks.macro.changes import Changer, catalog_changes
 from benchmarks.macro.loads import SMALL, WrkLoad
-from benchmarks.macro.peers import Peer, Running
+from benchmarks.macro.peer import Kind, Peer, Running
 from benchmarks.macro.processes import BenchmarkError, allow_open_files, on_cpus, output_of
 from benchmarks.macro.site import DOMAIN, Site
 
 CLIENTS = 10_000
+PAIRS = 5_000
 REQUESTS = 2_000_000
 CHANGES = 10_000
 
@@ -46,7 +47,7 @@ MIXED = WrkLoad("endurance", "every other request never seen before", "http", "r
 class IdleClients:
     """What a peer held before and after clients connected, made one request each, and were idle."""
 
-    check = "idle-clients"
+    check: str
     peer: str
     clients: int
     before: int
@@ -123,21 +124,24 @@ class Check(ABC):
 class IdleClientsCheck(Check):
     """What an idle client costs. There are fewer than `clients` when descriptors do not suffice."""
 
-    name = IdleClients.check
+    name = "idle-clients"
+    about = "kept-alive clients that made one request each and are idle"
     peers = frozenset({"consul-edge", "nginx-tuned"})
+    kind: Kind = "http"
+    files = 1
+    """Descriptors that the peer needs for each client."""
 
     def __init__(self, clients: int = CLIENTS) -> None:
         self._clients = clients
-        self.about = "kept-alive clients that made one request each and are idle"
 
     def command(self, site: Site, port: int) -> list[str]:
         """Return the command of the clients' program."""
-        count = min(self._clients, allow_open_files() - SPARE_FILES)
+        count = min(self._clients, (allow_open_files() - SPARE_FILES) // self.files)
         return [sys.executable, "-m", "benchmarks.macro.clients", f"127.0.0.1:{port}", str(count)]
 
     def measure(self, site: Site, peer: Peer, running: Running) -> IdleClients:
         """Read the memory after some requests, and again when all clients are idle."""
-        port = running.ports["http"]
+        port = running.ports[self.kind]
         output_of(SMALL.command(site, port, PIECE), site.other_cpus, MARGIN)
         before = running.program.resident_bytes()
         command = self.command(site, port)
@@ -160,7 +164,7 @@ class IdleClientsCheck(Check):
         finally:
             clients.kill()
             clients.wait()
-        return IdleClients(peer.name, connected, before, after, errors=int(command[-1]) - still)
+        return IdleClients(self.name, peer.name, connected, before, after, errors=int(command[-1]) - still)
 
 
 def _read_connected(clients: subprocess.Popen[str]) -> int:
@@ -168,6 +172,16 @@ def _read_connected(clients: subprocess.Popen[str]) -> int:
     if not select.select([clients.stdout], [], [], MARGIN)[0]:
         raise BenchmarkError(f"the clients were not connected within {MARGIN:.0f} s")
     return int(json.loads(clients.stdout.readline())["connected"])
+
+
+class IdlePairsCheck(IdleClientsCheck):
+    """What an idle TCP connection costs: a client's and the one to its instance."""
+
+    name = "idle-pairs"
+    about = "TCP connections, each with its own to an instance, that passed one request and its reply and are idle"
+    peers = frozenset({"consul-edge", "nginx-stream"})
+    kind = "tcp"
+    files = 2
 
 
 class EnduranceCheck(Check):
@@ -239,9 +253,11 @@ def _last_change(site: Site, running: Running, patience: float = 10.0) -> float 
     return None
 
 
-def make_checks(clients: int = CLIENTS, requests: int = REQUESTS, changes: int = CHANGES) -> tuple[Check, ...]:
+def make_checks(
+    clients: int = CLIENTS, pairs: int = PAIRS, requests: int = REQUESTS, changes: int = CHANGES
+) -> tuple[Check, ...]:
     """Return all checks."""
-    return (IdleClientsCheck(clients), EnduranceCheck(requests, changes))
+    return (IdleClientsCheck(clients), IdlePairsCheck(pairs), EnduranceCheck(requests, changes))
 
 
 def run_checks(site: Site, checks: Sequence[Check], peers: Sequence[Peer]) -> Iterator[Result]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.macro.peers import Kind
+from benchmarks.macro.peer import Kind
 from benchmarks.macro.report import (
     BASELINES,
     SUBJECT,

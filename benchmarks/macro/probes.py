@@ -13,13 +13,13 @@ TIMEOUT = 2.0
 """Seconds for one question."""
 
 
-def http_reply(port: int, host: str = HOST) -> bool:
-    """Tell whether the service of that host name answers on the port; raise OSError when nothing listens."""
+def http_reply(port: int, host: str = HOST, text: str = SMALL_REPLY) -> bool:
+    """Tell whether the service of that host name answers `text` on the port; raise OSError when nothing listens."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
     try:
         connection.request("GET", "/", headers={"Host": host})
         answer = connection.getresponse()
-        return answer.status == http.HTTPStatus.OK and answer.read().decode() == SMALL_REPLY
+        return answer.status == http.HTTPStatus.OK and answer.read().decode() == text
     except http.client.HTTPException:
         return False
     finally:

@@ -9,17 +9,25 @@ from statistics import median
 
 from benchmarks.macro.loads import Load
 from benchmarks.macro.memory import Check, Result
-from benchmarks.macro.peers import Kind
+from benchmarks.macro.peer import Kind
 from benchmarks.macro.run import Sample
 
 BASELINES: Mapping[Kind, tuple[str, ...]] = {
     "http": ("nginx-templates", "nginx-tuned"),
     "tcp": ("nginx-stream",),
     "dns": ("consul", "unbound"),
+    "http-workers": ("consul-edge-workers-1", "nginx-workers-1", "nginx-workers-2"),
+    "dns-workers": ("consul-edge-workers-1",),
 }
 """The peers that others are compared with. The last one is the plot's 1.0."""
 
-TITLES: Mapping[Kind, str] = {"http": "HTTP", "tcp": "TCP", "dns": "DNS"}
+TITLES: Mapping[Kind, str] = {
+    "http": "HTTP",
+    "tcp": "TCP",
+    "dns": "DNS",
+    "http-workers": "HTTP by workers",
+    "dns-workers": "DNS by workers",
+}
 SUBJECT = "consul-edge"
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from benchmarks.macro.loads import PACEMAKER, SMALL, Count, Load, PacedLoad
 from benchmarks.macro.memory import Check
-from benchmarks.macro.peers import PEERS, Peer, Running
+from benchmarks.macro.peer import ALL_CORES, Peer, Running
+from benchmarks.macro.peers import PEERS
 from benchmarks.macro.processes import BenchmarkError, output_of
 from benchmarks.macro.site import Site
 
@@ -144,15 +145,16 @@ def set_pace(site: Site, plan: Plan, running: Mapping[str, Running]) -> Plan:
 
 
 def _measure(site: Site, load: Load, peer: Peer, running: Running, number: int, seconds: int) -> Sample:
-    """Put the load on the peer, which has the proxy's core to itself meanwhile."""
+    """Put the load on the peer, which has the proxy's core to itself meanwhile, or all cores with everybody else."""
+    shared = load.kind in ALL_CORES
     log = running.access_log
     if log:
         os.truncate(log, 0)
-    running.program.pin(site.proxy_cpus)
+    running.program.pin(site.all_cpus if shared else site.proxy_cpus)
     try:
         before = running.program.cpu_seconds()
         command = load.command(site, running.ports[load.kind], seconds)
-        count = load.count(site, output_of(command, site.other_cpus, seconds + MARGIN))
+        count = load.count(site, output_of(command, site.all_cpus if shared else site.other_cpus, seconds + MARGIN))
         cpu = running.program.cpu_seconds() - before
         lost = missing_lines(log, int(count.work)) if log else 0
     finally:

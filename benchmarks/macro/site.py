@@ -39,6 +39,11 @@ class Site:
     """Ends every program that was started."""
 
     @property
+    def all_cpus(self) -> frozenset[int]:
+        """All cores of this run."""
+        return self.proxy_cpus | self.other_cpus
+
+    @property
     def client_threads(self) -> int:
         """How many threads a load generator and how many workers the origin gets."""
         return max(1, len(self.other_cpus) // 2)

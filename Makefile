@@ -12,7 +12,7 @@ export PYTHON
 export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test check bench micro clean
+.PHONY: help setup setup-dev demo test check bench soak micro clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,10 @@ check: setup-dev ## lint, formatting, types
 bench: setup-dev ## consul-edge beside nginx, HAProxy, dnsmasq, unbound and Consul, into benchmarks/results
 	@tools/get-programs bench
 	@exec $(BIN)/python -m benchmarks.macro $(ARGS)
+
+soak: setup-dev ## minutes of load, changes, upgrades and killed workers: make soak ARGS='--minutes 5'
+	@tools/get-programs test
+	@exec $(BIN)/python -m benchmarks.soak $(ARGS)
 
 micro: setup-dev ## time the hot functions alone
 	@exec $(BIN)/python -m pytest benchmarks/micro --benchmark-only $(ARGS)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from random import Random
+from socket import socket
 
 from dnsserver.clients import Clients
 from dnsserver.forwarder import Forwarder
+from dnsserver.localhosts import local_hosts
 from dnsserver.resolvconf import without_own
 from dnsserver.responder import Responder
-from dnsserver.sockets import Pair, bind_pairs, local_hosts
 from dnsserver.stats import DnsStats
 from dnsserver.tcp import TcpConnections
 from dnsserver.udp import UdpPort
 from dnsserver.zone import Zone
 from lb.catalog.model import Snapshot
-from lb.settings import Address, DnsSettings
+from lb.settings import DnsSettings
+from lb.sockets import BACKLOG, address_of
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +32,12 @@ class DnsServer:
     """Answers names of the catalog under `settings.domain`, and asks recursors for all others.
 
     Only clients on local networks and those of `settings.allow` are answered, others are refused.
-    Until the first `apply`, names of the domain are SERVFAIL. `reuse_port` lets workers share the addresses.
-    To be used from the event loop alone.
+    Until the first `apply`, names of the domain are SERVFAIL. To be used from the event loop alone.
     """
 
-    def __init__(self, settings: DnsSettings, stats: DnsStats, *, reuse_port: bool = False) -> None:
+    def __init__(self, settings: DnsSettings, stats: DnsStats) -> None:
         self._settings = settings
         self._stats = stats
-        self._reuse_port = reuse_port
         self._zone = Zone(Snapshot(), settings, 0)
         self._clients = Clients(settings.allow)
         self._forwarder: Forwarder | None = None
@@ -45,43 +46,34 @@ class DnsServer:
         self._ports: list[UdpPort] = []
         self._servers: list[asyncio.Server] = []
         self._tick: asyncio.TimerHandle | None = None
-        self._addresses: tuple[Address, ...] = ()
 
-    @property
-    def addresses(self) -> tuple[Address, ...]:
-        """What is listened on, UDP and TCP, with the ports that were bound."""
-        return self._addresses
-
-    async def start(self) -> None:
-        """Bind all addresses and serve; raises ListenError, and then nothing is bound."""
-        pairs = bind_pairs(self._settings.listen, reuse_port=self._reuse_port)
-        self._addresses = tuple(pair.address for pair in pairs)
-        await self._serve(pairs)
-        log.info(
-            "DNS for %s. on %s, recursors: %s, clients beside local ones: %s",
-            self._settings.domain,
-            ", ".join(map(str, self._addresses)),
-            ", ".join(map(str, self._settings.recursors)) or "none",
-            ", ".join(map(str, self._settings.allow)) or "none",
-        )
-
-    async def _serve(self, pairs: list[Pair]) -> None:
+    async def start(self, udp: Sequence[socket], tcp: Sequence[socket]) -> None:
+        """Serve on bound sockets, which are the server's from here."""
+        addresses = tuple(dict.fromkeys(map(address_of, udp)))
         loop = asyncio.get_running_loop()
         settings, stats = self._settings, self._stats
         own_hosts = local_hosts(recursor.host for recursor in settings.recursors)
-        recursors = without_own(settings.recursors, self._addresses, own_hosts)
+        recursors = without_own(settings.recursors, addresses, own_hosts)
         for recursor in settings.recursors:
             if recursor not in recursors:
                 log.warning("DNS: the recursor %s is this server itself and is not asked", recursor)
         self._forwarder = Forwarder(recursors, settings, stats) if recursors else None
         self._responder = Responder(settings, stats, self._forwarder, self._zone, Random())
         self._connections = TcpConnections(self._responder, self._clients, stats, loop.time)
-        for pair in pairs:
-            port = UdpPort(pair.udp, self._responder, self._clients, stats)
+        for sock in udp:
+            port = UdpPort(sock, self._responder, self._clients, stats)
             port.start(loop)
             self._ports.append(port)
-            self._servers.append(await loop.create_server(self._connections, sock=pair.tcp))
+        for sock in tcp:
+            self._servers.append(await loop.create_server(self._connections, sock=sock, backlog=BACKLOG))
         self._tick = loop.call_later(TICK, self._on_tick)
+        log.info(
+            "DNS for %s. on %s, recursors: %s, clients beside local ones: %s",
+            settings.domain,
+            ", ".join(map(str, addresses)),
+            ", ".join(map(str, recursors)) or "none",
+            ", ".join(map(str, settings.allow)) or "none",
+        )
 
     def apply(self, snapshot: Snapshot) -> None:
         """Answer from this catalog from now on; all replies made from the former one are forgotten."""

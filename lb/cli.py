@@ -15,10 +15,11 @@ import uvloop
 from lb.demo import command as demo
 from lb.errors import EdgeError, SettingsError
 from lb.flags import add_flags, read_admin, read_settings
-from lb.node import Node
+from lb.lifecycle import Service
 from lb.observe import log
 from lb.observe.tables import fetch, routes_text, status_text
-from lb.settings import Settings
+from lb.settings import Address, Settings
+from lb.upgrade import upgrade
 from lb.version import VERSION
 
 _ENVIRONMENT = (
@@ -61,10 +62,18 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(action=_demo)
     for name, text in (("status", "how a running node is doing"), ("routes", "what a running node routes where")):
         command = commands.add_parser(name, help=text, description=f"{text.capitalize()}.")
-        command.add_argument("--admin", metavar="ADDR:PORT", help="admin address of the node (127.0.0.1:9900)")
+        _add_admin(command)
         command.add_argument("--json", action="store_true", help="print JSON rather than a table")
         command.set_defaults(action=_show, what=name)
+    text = "start the program anew, code and all, without losing a connection"
+    command = commands.add_parser("upgrade", help=text, description=f"{text.capitalize()}.")
+    _add_admin(command)
+    command.set_defaults(action=_upgrade)
     return parser
+
+
+def _add_admin(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--admin", metavar="ADDR:PORT", help="admin address of the node (127.0.0.1:9900)")
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -85,7 +94,7 @@ def _part(settings: Settings, part: str) -> Settings:
 
 
 async def _serve(settings: Settings, secrets: log.Secrets) -> int:
-    await Node(settings, hide=secrets.add).run()
+    await Service(settings, secrets.add).run()
     return 0
 
 
@@ -98,10 +107,21 @@ def _loop(main: Coroutine[Any, Any, int]) -> int:
         return runner.run(main)
 
 
-def _show(args: argparse.Namespace) -> int:
+def _admin(args: argparse.Namespace) -> Address:
     admin = read_admin(args)
     if admin is None:
         raise EdgeError("the admin server is off: there is nobody to ask (--admin names an address)")
+    return admin
+
+
+def _upgrade(args: argparse.Namespace) -> int:
+    old, new = upgrade(_admin(args))
+    print(f"consul-edge: process {new['pid']} (version {new['version']}) follows {old['pid']} ({old['version']})")
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    admin = _admin(args)
     data = fetch(admin, f"/api/{args.what}")
     if args.json:
         print(json.dumps(data, indent=2))

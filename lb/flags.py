@@ -36,6 +36,7 @@ from lb.settings import (
 
 STATE_DIR = Path("/var/lib/consul-edge")
 RESOLV_CONF = Path("/etc/resolv.conf")
+MOST_WORKERS = 128
 
 
 def _choice(*names: str) -> Callable[[str], str]:
@@ -89,10 +90,11 @@ def _request_field(text: str) -> str:
     return text
 
 
-def _one_worker(text: str) -> int:
-    if values.count(text) != 1:
-        raise ValueError("one data-plane process is what this version runs: give 1, or leave it out")
-    return 1
+def _workers(text: str) -> int:
+    number = values.positive_count(text)
+    if number > MOST_WORKERS:
+        raise ValueError(f"{number} are more than {MOST_WORKERS}")
+    return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,7 @@ FLAGS: tuple[Flag, ...] = (
         True,
     ),
     Flag("admin", "ADDR:PORT", _or_off(values.address), "metrics, health and API (127.0.0.1:9900), or off"),
-    Flag("workers", "N", _one_worker, "data-plane processes (1)"),
+    Flag("workers", "N", _workers, "data-plane processes, one for each core if it is not given"),
     Flag("upstream-connect-timeout", "TIME", _pd, "(60s)"),
     Flag("upstream-read-timeout", "TIME", _pd, "between two reads of a response (60s)"),
     Flag("upstream-send-timeout", "TIME", _pd, "between two writes of a request (60s)"),
@@ -281,6 +283,7 @@ def read_settings(given: argparse.Namespace, environ: Mapping[str, str] | None =
         drain=_section(DrainSettings, found, {"drain-delay": "delay", "drain-timeout": "timeout"}),
         access_log=_section(AccessLogSettings, found, {"access-log": "path", "access-log-format": "format"}),
         log=_section(LogSettings, found, {"log-level": "level", "log-format": "format"}),
+        workers=found.get("workers", min(MOST_WORKERS, len(os.sched_getaffinity(0)))),
     )
     if http.max_header_line > http.max_header:
         reason = f"{http.max_header_line} octets in a line are more than --max-header allows ({http.max_header})"

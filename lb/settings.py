@@ -182,7 +182,7 @@ class LogSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything one node needs. A plane that is None does not run."""
+    """Everything one node needs. A plane that is None does not run; `workers` are processes of the data plane."""
 
     consul: ConsulSettings = ConsulSettings()
     routing: RoutingSettings = RoutingSettings()
@@ -196,3 +196,4 @@ class Settings:
     drain: DrainSettings = DrainSettings()
     access_log: AccessLogSettings = AccessLogSettings()
     log: LogSettings = LogSettings()
+    workers: int = 1

@@ -26,6 +26,8 @@ MAY_IMPORT: dict[str, str] = {
     "lb.deadlines": "",
     "lb.systemd": "lb.errors",
     "lb.settings": "lb.errors",
+    "lb.sockets": "lb.settings lb.errors",
+    "lb.keeper": "lb.sockets lb.observe lb.catalog.model lb.settings lb.errors",
     "lb.values": "lb.settings lb.errors",
     "lb.catalog.model": "lb.errors",
     "lb.board": "lb.errors",
@@ -38,26 +40,36 @@ MAY_IMPORT: dict[str, str] = {
     "lb.observe": "lb.board lb.catalog.model lb.settings lb.errors lb.version",
     "lb.proxy": (
         "lb.http1 lb.wire lb.routing lb.balance lb.board lb.upstream lb.observe lb.catalog.model lb.deadlines "
-        "lb.settings lb.errors"
+        "lb.settings lb.sockets lb.errors"
     ),
-    "dnsserver": "lb.catalog lb.catalog.model lb.observe lb.deadlines lb.settings lb.errors",
+    "dnsserver": "lb.catalog lb.catalog.model lb.observe lb.deadlines lb.settings lb.sockets lb.errors",
+    "lb.dataplane": "lb.proxy lb.balance lb.observe lb.catalog.model lb.settings lb.sockets dnsserver",
+    "lb.workers": (
+        "lb.dataplane lb.proxy lb.balance lb.board lb.observe lb.catalog lb.catalog.model lb.settings lb.sockets "
+        "lb.errors dnsserver"
+    ),
+    "lb.planes": "lb.dataplane lb.proxy lb.observe lb.catalog.model lb.settings lb.sockets dnsserver",
+    "lb.panel": "lb.planes lb.keeper lb.catalog lb.catalog.model lb.observe lb.version dnsserver",
+    "lb.handover": "lb.workers lb.catalog lb.catalog.model lb.sockets lb.errors",
+    "lb.upgrade": "lb.observe lb.settings lb.errors",
     "lb.flags": EVERYTHING,
     "lb.node": EVERYTHING,
+    "lb.lifecycle": EVERYTHING,
     "lb.demo": EVERYTHING,
     "lb.cli": EVERYTHING,
 }
 
 # These compute: what they need of time is an argument, and octets come and go by arguments, too.
 PURE = (
-    "lb.errors lb.settings lb.values lb.catalog.model lb.catalog.decode lb.routing lb.balance lb.board lb.http1 lb.wire "
-    "dnsserver.answers dnsserver.cache dnsserver.clients dnsserver.message dnsserver.names dnsserver.places "
+    "lb.errors lb.settings lb.values lb.catalog.model lb.catalog.decode lb.routing lb.balance lb.board lb.http1 "
+    "lb.wire dnsserver.answers dnsserver.cache dnsserver.clients dnsserver.message dnsserver.names dnsserver.places "
     "dnsserver.records dnsserver.replies dnsserver.wire dnsserver.zone dnsserver.resolvconf"
 )
 IMPURE = "asyncio uvloop aiohttp consul time datetime socket select selectors ssl threading subprocess"
 
 # Library -> where it may be used.
 LIBRARIES = {
-    "uvloop": "lb.cli",
+    "uvloop": "lb.cli lb.workers.worker",
     "aiohttp": "lb.catalog.client lb.observe.admin lb.demo",
     "consul": "lb.catalog.client",
     "dnslib": "lb.demo",

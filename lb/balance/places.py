@@ -110,12 +110,15 @@ class LedgerPlaces:
     """The supervisor's: allots rows to names, and takes them back from those that went. It only looks at the cells.
 
     Apply a snapshot to the supervisor's groups first, then call `settle` with its version, then send it to the
-    workers with `rows`. `problems` tells which names have no rows, and why.
+    workers with `take_changes`. While `frozen`, the ledger is left alone: what is new has no rows. `problems` tells
+    which names have no rows, and why.
     """
 
     def __init__(self, board: Board, ledger: Ledger) -> None:
         self.rows: dict[str, int] = {}
         self.problems: dict[str, str] = {}
+        self.frozen = False
+        self._changed: set[str] = set()
         self._board = board
         self._ledger = ledger
         self._local = LocalPlaces()
@@ -149,18 +152,28 @@ class LedgerPlaces:
             self.problems.pop(name, None)
             if self.rows.pop(name, None) is not None:
                 self._left.add(name)
+                self._changed.add(name)
+
+    def take_changes(self) -> dict[str, int | None]:
+        """Return the rows of all names that are new since the last call; None for those that went."""
+        changes = {name: self.rows.get(name) for name in self._changed}
+        self._changed.clear()
+        return changes
 
     def settle(self, version: int) -> None:
         """Retire what the snapshot `version` does not have any more."""
+        if self.frozen:
+            return
         for name in self._left:
             self._ledger.retire(name, version)
         self._left.clear()
 
     def _allot(self, name: str, shape: Shape) -> int | None:
         self._uses[name] += 1
-        if name not in self.rows and name not in self.problems:
+        if name not in self.rows and name not in self.problems and not self.frozen:
             try:
                 self.rows[name] = self._ledger.allot(name, shape)
+                self._changed.add(name)
             except BoardError as error:
                 self.problems[name] = str(error)
         self._left.discard(name)

@@ -54,6 +54,7 @@ class Ledger:
         self._retired: dict[str, Block] = {}
         self._free = _Extents(FIRST_ROW, board.rows)
         self._taken: set[int] = set()
+        self._width = 0
 
     def __iter__(self) -> Iterator[Block]:
         """Yield all blocks, also those that are retired and not yet free: they may still count."""
@@ -107,6 +108,7 @@ class Ledger:
         for number, column in enumerate(self._board.columns):
             if number not in self._taken:
                 self._taken.add(number)
+                self._width = max(self._width, number + 1)
                 column.acknowledge(0)
                 return number
         raise BoardError(f"shared memory: all {len(self._board.columns)} columns are taken")
@@ -123,6 +125,11 @@ class Ledger:
         self._taken.discard(number)
 
     @property
+    def width(self) -> int:
+        """How many columns, from the first on, have ever been taken: what was written there may still count."""
+        return self._width
+
+    @property
     def taken(self) -> frozenset[int]:
         """The columns that belong to workers."""
         return frozenset(self._taken)
@@ -130,7 +137,7 @@ class Ledger:
     def state(self) -> dict[str, Any]:
         """Return the whole book as JSON can hold it."""
         blocks = [[b.name, b.row, "".join(kind.value for kind in b.shape), b.retired] for b in self]
-        return {"blocks": blocks, "columns": sorted(self._taken)}
+        return {"blocks": blocks, "columns": sorted(self._taken), "width": self._width}
 
     @classmethod
     def restore(cls, board: Board, state: Mapping[str, Any]) -> Ledger:
@@ -138,6 +145,7 @@ class Ledger:
         ledger = cls(board)
         try:
             ledger._taken.update(range(len(board.columns)).index(number) for number in state["columns"])
+            ledger._width = range(len(board.columns) + 1).index(state["width"])
             for name, row, shape, retired in state["blocks"]:
                 block = Block(name, row, tuple(map(Kind, shape)), retired)
                 ledger._free.take_at(row, len(shape))

@@ -36,9 +36,9 @@ def encode(snapshot: Snapshot) -> Iterator[str]:
     }
     yield _line(head)
     for node in snapshot.nodes.values():
-        yield _line(_node_to_json(node))
+        yield _line(node_to_json(node))
     for service in snapshot.services.values():
-        yield _line([service.name, [_instance_to_json(instance) for instance in service.instances]])
+        yield _line(service_to_json(service))
 
 
 def decode(lines: Iterable[str]) -> Snapshot:
@@ -50,8 +50,8 @@ def decode(lines: Iterable[str]) -> Snapshot:
             raise BadAnswer("not a catalog of consul-edge")
         if head.get("version") != VERSION:
             raise BadAnswer(f"version {head.get('version')!r} of the format is not known")
-        nodes = [_node_from_json(json.loads(next(source))) for _ in range(head["nodes"])]
-        services = [_service_from_json(json.loads(next(source))) for _ in range(head["services"])]
+        nodes = [node_from_json(json.loads(next(source))) for _ in range(head["nodes"])]
+        services = [service_from_json(json.loads(next(source))) for _ in range(head["services"])]
         datacenter = str(head["datacenter"])
     except StopIteration:
         raise BadAnswer("cut short") from None
@@ -69,7 +69,8 @@ def _line(value: Json) -> str:
     return json.dumps(value, separators=(",", ":")) + "\n"
 
 
-def _node_to_json(node: Node) -> Json:
+def node_to_json(node: Node) -> Json:
+    """Give a node as JSON can hold it."""
     return {
         "name": node.name,
         "address": node.address,
@@ -80,7 +81,8 @@ def _node_to_json(node: Node) -> Json:
     }
 
 
-def _node_from_json(value: Json) -> Node:
+def node_from_json(value: Json) -> Node:
+    """Read a node back; raises ValueError, TypeError or KeyError for anything else."""
     return Node(
         name=value["name"],
         address=value["address"],
@@ -111,7 +113,13 @@ def _instance_from_json(value: Json) -> Instance:
     )
 
 
-def _service_from_json(value: Json) -> Service:
+def service_to_json(service: Service) -> Json:
+    """Give a service as JSON can hold it."""
+    return [service.name, [_instance_to_json(instance) for instance in service.instances]]
+
+
+def service_from_json(value: Json) -> Service:
+    """Read a service back; raises ValueError, TypeError or KeyError for anything else."""
     name, instances = value
     return Service(name, tuple(_instance_from_json(instance) for instance in instances))
 

@@ -91,6 +91,17 @@ class Store:
             return None
         return self._publish(snapshot)
 
+    def adopt(self, snapshot: Snapshot) -> None:
+        """Publish the catalog that another program had in use."""
+        self._publish(snapshot)
+
+    def abandon(self) -> None:
+        """Write to disk no more: another program does so now."""
+        self._path = None
+        if self._writer is not None:
+            self._writer.cancel()
+            self._writer = None
+
     async def close(self) -> None:
         """Write to disk what is not written yet."""
         self._closing.set()

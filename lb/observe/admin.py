@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,13 +25,13 @@ from typing import Any
 
 from aiohttp import web
 
-from lb.errors import ListenError
 from lb.observe.page import page
 from lb.observe.tables import SERVER_NAME
-from lb.settings import Address, AdminSettings
 
 MAX_CONNECTIONS = 128
 """Connections at a time, each for one request; when one more comes, the oldest gives way."""
+
+BACKLOG = 128
 
 _HEADERS = {
     "Server": SERVER_NAME,
@@ -53,11 +52,12 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class AdminSources:
     """What the admin server shows; each is asked anew for each request, on the loop.
 
-    `services` and `routes` may be generators, but the loop goes on between their steps: they must not
-    iterate over what changes meanwhile. `ready` gives the reasons against it. `metrics` takes the `Accept`
-    field and gives the page in pieces and its content type (`Metrics.stream`).
+    `refresh` brings up to now what they show. `services` and `routes` may be generators, but the loop goes on between
+    their steps: they must not iterate over what changes meanwhile. `ready` gives the reasons against it. `metrics`
+    takes the `Accept` field and gives the page in pieces and its content type (`Metrics.stream`).
     """
 
+    refresh: Callable[[], Awaitable[None]]
     status: Callable[[], Json]
     services: Callable[[], Iterable[Json]]
     routes: Callable[[], Iterable[Json]]
@@ -66,12 +66,10 @@ class AdminSources:
 
 
 class AdminServer:
-    """Serves `sources` on the address of the settings, from `start` to `stop`."""
+    """Serves `sources` on a listening socket, from `start` to `stop`."""
 
-    def __init__(self, settings: AdminSettings, sources: AdminSources) -> None:
-        self._settings = settings
+    def __init__(self, sources: AdminSources) -> None:
         self._sources = sources
-        self._address: Address | None = None
         self._server: asyncio.Server | None = None
         self._runner = web.AppRunner(
             self._application(),
@@ -81,31 +79,16 @@ class AdminServer:
             shutdown_timeout=1.0,
         )
 
-    @property
-    def address(self) -> Address | None:
-        """Where it listens (the port that the system chose, if 0 was asked for); None while it does not."""
-        return self._address
-
-    async def start(self) -> None:
-        """Listen; do nothing if the settings turn the server off. Raises ListenError."""
-        listen = self._settings.listen
-        if listen is None:
-            return
+    async def start(self, sock: socket.socket) -> None:
+        """Accept on a listening socket, which is the server's from here."""
         await self._runner.setup()
-        try:
-            self._server = await asyncio.get_running_loop().create_server(self._accept, listen.host, listen.port)
-        except OSError as error:
-            await self._runner.cleanup()
-            raise ListenError(f"admin {listen}: {_reason(error)}") from error
-        host, port = self._server.sockets[0].getsockname()[:2]
-        self._address = Address(host, port)
+        self._server = await asyncio.get_running_loop().create_server(self._accept, sock=sock, backlog=BACKLOG)
 
     async def stop(self) -> None:
-        """Close the listener and the connections; an answer under way has a second to finish."""
+        """Close the socket and the connections; an answer under way has a second to finish."""
         if self._server is not None:
             self._server.close()
             self._server = None
-            self._address = None
             await self._runner.cleanup()
 
     def _accept(self) -> asyncio.Protocol:
@@ -130,9 +113,11 @@ class AdminServer:
         return app
 
     async def _page(self, _: web.Request) -> web.StreamResponse:
+        await self._sources.refresh()
         return web.Response(text=page(self._sources.status(), self._sources.routes()), content_type="text/html")
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
+        await self._sources.refresh()
         pieces, content_type = self._sources.metrics(request.headers.get("Accept", ""))
         body = bytearray()
         for piece in pieces:
@@ -144,10 +129,12 @@ class AdminServer:
         return _json({"live": True})
 
     async def _ready(self, _: web.Request) -> web.StreamResponse:
+        await self._sources.refresh()
         ready, reasons = self._sources.ready()
         return _json({"ready": ready, "reasons": list(reasons)}, status=200 if ready else 503)
 
     async def _status(self, _: web.Request) -> web.StreamResponse:
+        await self._sources.refresh()
         return _json(self._sources.status())
 
     async def _services(self, _: web.Request) -> web.StreamResponse:
@@ -190,10 +177,3 @@ async def _json_list(items: Iterable[Json]) -> web.Response:
         pieces.append(json.dumps(batch, default=str)[1:-1])
         await asyncio.sleep(0)
     return web.Response(text=f"[{', '.join(pieces)}]\n", content_type="application/json")
-
-
-def _reason(error: OSError) -> str:
-    """Why an address cannot be had, without the loop's own wrapping."""
-    if isinstance(error, socket.gaierror) or error.errno is None:
-        return error.strerror or str(error)
-    return os.strerror(error.errno)

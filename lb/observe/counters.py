@@ -161,7 +161,9 @@ class Family(Generic[C]):
                 self._note(name, worker, state)
             if name not in self._known and not self._due(name):
                 continue
-            increase(self.get(name), increments)
+            counters = self.get(name)
+            increase(counters, increments)
+            counters.touch()  # the totals may be told to somebody, too
             if state is not None:
                 self._show(name)
             self._settle(name)
@@ -191,4 +193,6 @@ class Family(Generic[C]):
 
     def _show(self, name: str) -> None:
         states = self._states.get(name, {})
-        self._known[name].show([states[worker] for worker in sorted(states)])
+        counters = self._known[name]
+        counters.show([states[worker] for worker in sorted(states)])
+        counters.touch()

@@ -204,6 +204,12 @@ def listeners(stats: Stats) -> Iterator[Metric]:
         label,
         (((name,), listener.accepted) for name, listener in listeners),
     )
+    yield from _counters(
+        "lb_accept_pauses_total",
+        "Times that the listener stopped accepting because there were too many clients for the file descriptors.",
+        label,
+        (((name,), listener.pauses) for name, listener in listeners),
+    )
     yield from _gauges(
         "lb_connections_active",
         "Connections of clients open now.",

@@ -146,13 +146,15 @@ class TcpStats(Counters):
 class ListenerStats(Counters):
     """Counters and state of one listener; `error` says why it is not `up`.
 
-    `rejected` counts requests by status, `turned_away` connections by kind: those that reached no service.
+    `rejected` counts requests by status, `turned_away` connections by kind: those that reached no service. `pauses`
+    counts how often it stopped accepting because there were too many clients.
     """
 
-    __slots__ = ("accepted", "error", "rejected", "turned_away", "up")
+    __slots__ = ("accepted", "error", "pauses", "rejected", "turned_away", "up")
 
     counts: ClassVar[Mapping[str, Reader]] = {
         "accepted": read_count,
+        "pauses": read_count,
         "rejected": tally_of(read_status),
         "turned_away": tally_of(read_label),
     }
@@ -161,6 +163,7 @@ class ListenerStats(Counters):
     def __init__(self, name: str, touched: dict[str, Any] | None) -> None:
         super().__init__(name, touched)
         self.accepted = 0
+        self.pauses = 0
         self.up = False
         self.error = ""
         self.rejected: dict[int, int] = {}
@@ -194,6 +197,12 @@ class ListenerStats(Counters):
         """Count a connection that is active from now on."""
         self.accepted += 1
         self.active += 1
+        if self.calm:
+            self.touch()
+
+    def pause(self) -> None:
+        """Count that no more connections are accepted for now."""
+        self.pauses += 1
         if self.calm:
             self.touch()
 

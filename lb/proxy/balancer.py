@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from lb.balance.endpoint import Endpoint
 from lb.balance.group import Group
+from lb.balance.places import LocalPlaces, Places
 from lb.catalog.model import Problem, Snapshot
 from lb.http1.memo import Memo
 from lb.observe.stats import Stats
@@ -27,7 +28,8 @@ class Balancer:
     """The routing table and the groups behind it.
 
     `prepare` is called for each endpoint that is new, `retire` for each that has left: the room for idle connections.
-    `requests` are what came more than once, whole: read, and routed by the present table.
+    `places` is where the state of groups and endpoints is kept: by default in this process. `requests` are what came
+    more than once, whole: read, and routed by the present table.
     """
 
     def __init__(
@@ -36,11 +38,13 @@ class Balancer:
         stats: Stats,
         prepare: Callable[[Endpoint], None],
         retire: Callable[[Endpoint], None],
+        places: Places | None = None,
     ) -> None:
         self._settings = settings
         self._stats = stats
         self._prepare = prepare
         self._retire = retire
+        self._places = places or LocalPlaces()
         self._table: RoutingTable | None = None
         self._http: dict[str, HttpTarget] = {}
         self._tcp: dict[int, TcpTarget] = {}
@@ -53,9 +57,9 @@ class Balancer:
         return self._table.problems if self._table else ()
 
     @property
-    def tcp_ports(self) -> frozenset[int]:
-        """The ports that TCP services want."""
-        return frozenset(self._tcp)
+    def tcp_services(self) -> dict[int, str]:
+        """The services that ask for a TCP port, by port."""
+        return {port: target.route.service for port, target in self._tcp.items()}
 
     def http(self, host: bytes, path: bytes) -> HttpTarget | None:
         """Find the target for a host (lower case, no port) and a normalised path."""
@@ -90,19 +94,19 @@ class Balancer:
         tls_before = self._tls
         http: dict[str, HttpTarget] = {}
         for name, route in table.http.items():
-            target = http_before.pop(name, None) or HttpTarget(route, Group(f"http {name}"), self._stats.http(name))
+            target = http_before.pop(name, None) or HttpTarget(route, self._group("http", name), self._stats.http(name))
             self._update(target, route)
             http[name] = target
         tcp: dict[int, TcpTarget] = {}
         for port, route in table.tcp.items():
             tcp_target = tcp_before.pop(route.service, None) or TcpTarget(
-                route, Group(f"tcp {route.service}"), self._stats.tcp(route.service)
+                route, self._group("tcp", route.service), self._stats.tcp(route.service)
             )
             self._update(tcp_target, route)
             tcp[port] = tcp_target
         tls: dict[str, TcpTarget] = {}
         for name, route in table.tls.items():
-            tls_target = tls_before.pop(name, None) or TcpTarget(route, Group(f"tls {name}"), self._stats.tls(name))
+            tls_target = tls_before.pop(name, None) or TcpTarget(route, self._group("tls", name), self._stats.tls(name))
             self._update(tls_target, route)
             tls[name] = tls_target
         self._table, self._http, self._tcp, self._tls = table, http, tcp, tls
@@ -111,6 +115,9 @@ class Balancer:
         for left in gone:
             self._empty(left.group)
         self._stats.keep({*http, *(target.route.service for target in tcp.values()), *tls})
+
+    def _group(self, kind: str, service: str) -> Group:
+        return Group(f"{kind} {service}", places=self._places)
 
     def _update(self, target: HttpTarget | TcpTarget, route: Route) -> None:
         if target.route is route and target.group.endpoints:

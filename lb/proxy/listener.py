@@ -1,93 +1,117 @@
-"""Listening sockets of the balancer: fixed ones for HTTP, for TCP those that the catalog asks for."""
+"""Listeners of the balancer: they accept on sockets that somebody else opened, and close them with the process."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import cast
 
-from lb.catalog.model import Problem
 from lb.deadlines import Deadlines
-from lb.errors import ListenError
 from lb.observe.accesslog import AccessLog
-from lb.observe.log import fields
 from lb.observe.stats import ListenerStats, Stats
 from lb.proxy.balancer import Balancer
 from lb.proxy.context import HttpContext, TcpContext, TcpSessions
 from lb.proxy.http_session import HttpSession
-from lb.proxy.intake import Make, admitting
-from lb.proxy.targets import TcpTarget
+from lb.proxy.intake import Intake, Make, admitting
 from lb.proxy.tcp_session import TcpSession
-from lb.settings import Address, HttpSettings, ProxyProtocolSettings, TcpSettings, UpstreamSettings
+from lb.settings import HttpSettings, ProxyProtocolSettings, TcpSettings, UpstreamSettings
+from lb.sockets import BACKLOG, Place
 from lb.wire.proxyprotocol import Ends
 
-BACKLOG = 4096
 ACCEPTS = 4
 """Connections that a listener accepts in one turn of the loop at most. libuv accepts one for each handle, so there are
 so many handles for one socket: a turn of the loop for each connection would be dear."""
 MANY_PORTS = 64
 """So many TCP ports have one handle each: descriptors are worth more then."""
-RETRY_FIRST = 1.0
-RETRY_LONGEST = 30.0
 
 log = logging.getLogger(__name__)
 
 
-def listen(address: Address) -> socket.socket:
-    """Open a listening socket; connections queue from here on. Raises ListenError."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.setblocking(False)
-        sock.bind(address)
-        sock.listen(BACKLOG)
-    except OSError as error:
-        sock.close()
-        raise ListenError(f"{address}: {error.strerror or error}") from error
-    return sock
+class Door:
+    """Accepts connections on the sockets of one place, from `resume` on; they are the door's, and closed with it.
 
+    What waits in a socket's queue is lost only if no other process has the socket.
+    """
 
-def listen_on_all(kind: str, addresses: Iterable[Address]) -> list[socket.socket]:
-    """Listen on every address, or on none. Raises ListenError naming the kind, the address and the reason."""
-    socks: list[socket.socket] = []
-    with contextlib.ExitStack() as undo:
-        for address in addresses:
-            try:
-                sock = listen(address)
-            except ListenError as error:
-                raise ListenError(f"{kind} listener {error}") from error
-            undo.callback(sock.close)
-            socks.append(sock)
-        undo.pop_all()
-    return socks
+    def __init__(
+        self,
+        make: Callable[[], asyncio.Protocol],
+        socks: Sequence[socket.socket],
+        stats: ListenerStats,
+        admit: Callable[[], None],
+        accepts: int = ACCEPTS,
+    ) -> None:
+        self._make = make
+        self._admit = admit
+        self._socks = socks
+        self._accepts = accepts
+        self._servers: list[asyncio.Server] = []
+        self._opening: asyncio.Task[None] | None = None
+        self.stats = stats
 
+    @property
+    def descriptors(self) -> int:
+        """How many files it keeps open."""
+        return len(self._socks) * (1 + self._accepts)
 
-async def accept(make: Callable[[], asyncio.Protocol], sock: socket.socket, accepts: int) -> list[asyncio.Server]:
-    """Accept connections on a listening socket, so many in a turn of the loop; the socket is the servers' from here."""
-    loop = asyncio.get_running_loop()
-    handles = (sock, *(sock.dup() for _ in range(accepts - 1)))
-    servers: list[asyncio.Server] = []
-    try:
-        for handle in handles:
-            servers.append(await loop.create_server(make, sock=handle, backlog=BACKLOG))  # noqa: PERF401
-    except BaseException:  # cancelled, as the port is not wanted any more
-        for server in servers:
-            server.close()
-        for handle in handles:
+    def resume(self) -> None:
+        """Accept, for the first time or after a pause."""
+        if self._opening is None:
+            self._opening = asyncio.get_running_loop().create_task(self._open(), name="accept")
+
+    async def _open(self) -> None:
+        try:
+            for sock in self._socks:
+                for _ in range(self._accepts):
+                    await self._serve(sock.dup())
+        except OSError as error:
+            self.stats.failed(f"cannot accept: {error.strerror or error}")
+            log.error("cannot accept connections: %s", error)
+        else:
+            self.stats.opened()
+
+    async def _serve(self, handle: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            self._servers.append(await loop.create_server(self._enter, sock=handle, backlog=BACKLOG))
+        except BaseException:  # cancelled, for one: the door is closed again
             handle.close()
-        raise
-    return servers
+            raise
+
+    def _enter(self) -> asyncio.Protocol:
+        self._admit()
+        return self._make()
+
+    def pause(self) -> None:
+        """Accept no more for now; connections wait in the kernel's queue."""
+        if self._opening is not None:
+            self.stats.pause()
+        self._shut()
+
+    def _shut(self) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
+    def close(self, reason: str = "") -> None:
+        """Accept no more; `reason` is shown as long as connections are left."""
+        self._shut()
+        for sock in self._socks:
+            sock.close()
+        if reason:
+            self.stats.failed(reason)
+        else:
+            self.stats.closed()
 
 
 class HttpListener:
-    """The HTTP listeners of one node."""
+    """The HTTP listeners of one process."""
 
     def __init__(
         self,
@@ -98,6 +122,7 @@ class HttpListener:
         proxy_protocol: ProxyProtocolSettings,
         stats: Stats,
         access_log: AccessLog | None,
+        admit: Callable[[], None],
     ) -> None:
         self._balancer = balancer
         self._deadlines = deadlines
@@ -105,46 +130,49 @@ class HttpListener:
         self._upstream = upstream
         self._proxy_protocol = proxy_protocol
         self._stats = stats
+        self._admit = admit
         self._access_log = access_log
-        self._servers: list[asyncio.Server] = []
+        self._doors: dict[Place, Door] = {}
         self._contexts: list[HttpContext] = []
-        self.addresses: tuple[Address, ...] = ()
 
     @property
-    def names(self) -> list[str]:
-        """What the listeners are called in metrics and status."""
-        return [f"http {address}" for address in self.addresses]
+    def places(self) -> tuple[Place, ...]:
+        """Where it accepts."""
+        return tuple(self._doors)
 
-    async def start(self) -> None:
-        """Listen on every address, or on none. Raises ListenError naming the address and the reason."""
-        socks = listen_on_all("HTTP", self._settings.listen)
-        self.addresses = tuple(Address(*sock.getsockname()[:2]) for sock in socks)
-        for sock, address in zip(socks, self.addresses, strict=True):
-            await self._serve(sock, address)
-
-    async def _serve(self, sock: socket.socket, address: Address) -> None:
-        loop = asyncio.get_running_loop()
-        stats = self._stats.listener(f"http {address}")
+    def listen(self, place: Place, socks: Sequence[socket.socket]) -> Door:
+        """Make a door for the sockets of a place, which are the listener's from here."""
+        stats = self._stats.listener(str(place))
         context = HttpContext(
-            loop, self._deadlines, self._balancer, self._settings, self._upstream, stats, self._access_log
+            asyncio.get_running_loop(),
+            self._deadlines,
+            self._balancer,
+            self._settings,
+            self._upstream,
+            stats,
+            self._access_log,
         )
         self._contexts.append(context)
         make = admitting(context, self._proxy_protocol, cast(Make, functools.partial(HttpSession, context)))
-        self._servers += await accept(make, sock, ACCEPTS)
-        stats.opened()
+        door = self._doors[place] = Door(make, socks, stats, self._admit)
+        return door
 
     @property
-    def in_flight(self) -> int:
+    def doors(self) -> Iterable[Door]:
+        """What accepts."""
+        return self._doors.values()
+
+    @property
+    def sessions(self) -> Sequence[Collection[HttpSession | Intake]]:
         """Client connections that are still open."""
-        return sum(len(context.sessions) for context in self._contexts)
+        return [context.sessions for context in self._contexts]
 
     def drain(self, patience: float) -> None:
         """Accept no more, let clients finish their exchange, close those that are silent for `patience` seconds."""
-        for server in self._servers:
-            server.close()
+        for door in self._doors.values():
+            door.close("draining")
         for context in self._contexts:
             context.drain(patience)
-            context.stats.failed("draining")
             for session in list(context.sessions):
                 session.drain(patience)
 
@@ -155,37 +183,8 @@ class HttpListener:
                 session.abort()
 
 
-class _Port:
-    """One TCP port that a service asks for."""
-
-    __slots__ = ("delay", "retry", "servers", "sock", "stats", "target", "task")
-
-    def __init__(self, target: TcpTarget, stats: ListenerStats) -> None:
-        self.target = target
-        self.stats = stats
-        self.sock: socket.socket | None = None
-        self.servers: list[asyncio.Server] = []
-        self.task: asyncio.Task[None] | None = None
-        self.retry: asyncio.TimerHandle | None = None
-        self.delay = RETRY_FIRST
-
-    def close(self) -> None:
-        """Stop listening; sessions go on."""
-        if self.retry is not None:
-            self.retry.cancel()
-        if self.task is not None:
-            self.task.cancel()
-        for server in self.servers:
-            server.close()
-        if not self.servers and self.sock is not None:
-            self.sock.close()
-
-
 class TcpListeners:
-    """Listens on the ports that the TCP services of the catalog ask for, no more and no less.
-
-    A port that cannot be bound is a problem with a name and a reason; it is tried again, and hurts no other.
-    """
+    """Listens on the ports of TCP services, as they come and go."""
 
     def __init__(
         self,
@@ -195,7 +194,7 @@ class TcpListeners:
         upstream: UpstreamSettings,
         proxy_protocol: ProxyProtocolSettings,
         stats: Stats,
-        host: str,
+        admit: Callable[[], None],
     ) -> None:
         self._balancer = balancer
         self._deadlines = deadlines
@@ -203,90 +202,54 @@ class TcpListeners:
         self._upstream = upstream
         self._proxy_protocol = proxy_protocol
         self._stats = stats
-        self._host = host
-        self._ports: dict[int, _Port] = {}
-        self._draining = False
+        self._admit = admit
+        self._doors: dict[Place, Door] = {}
         self._sessions: TcpSessions = set()
 
     @property
-    def problems(self) -> tuple[Problem, ...]:
-        """The ports that are asked for and not listened on."""
-        return tuple(
-            Problem("listener", f"{port.target.route.service} port {number}", port.stats.error)
-            for number, port in sorted(self._ports.items())
-            if port.stats.error
-        )
+    def places(self) -> tuple[Place, ...]:
+        """Where they accept."""
+        return tuple(self._doors)
 
     @property
-    def in_flight(self) -> int:
+    def doors(self) -> Iterable[Door]:
+        """What accepts."""
+        return self._doors.values()
+
+    @property
+    def sessions(self) -> Sequence[TcpSessions]:
         """Client connections that are still open."""
-        return len(self._sessions)
+        return (self._sessions,)
 
-    @property
-    def names(self) -> list[str]:
-        """What the wanted ports are called in metrics and status."""
-        return [self._name(number) for number in self._ports]
-
-    def _name(self, number: int) -> str:
-        return f"tcp {Address(self._host, number)}"
-
-    def apply(self) -> None:
-        """Open and close ports as the balancer's table says now; while draining, all stay closed."""
-        if self._draining:
-            return
-        wanted = self._balancer.tcp_ports
-        for number in [n for n in self._ports if n not in wanted]:
-            port = self._ports.pop(number)
-            port.close()
-            port.stats.closed()
-            log.info("TCP port closed", extra=fields(port=number, service=port.target.route.service))
-        for number in sorted(wanted):
-            target = self._balancer.tcp(number)
-            assert target is not None
-            known = self._ports.get(number)
-            if known is not None:
-                known.target = target
-                continue
-            port = self._ports[number] = _Port(target, self._stats.listener(self._name(number)))
-            self._open(number, port)
-
-    def _open(self, number: int, port: _Port) -> None:
-        port.retry = None
-        service = port.target.route.service
-        try:
-            port.sock = listen(Address(self._host, number))
-        except ListenError as error:
-            reason = str(error)
-            if port.stats.error != reason:
-                log.error("TCP port cannot be opened", extra=fields(service=service, reason=reason))
-            port.stats.failed(reason)
-            port.retry = asyncio.get_running_loop().call_later(port.delay, self._open, number, port)
-            port.delay = min(port.delay * 2, RETRY_LONGEST)
-            return
-        port.delay = RETRY_FIRST
-        port.stats.opened()
-        log.info("TCP port open", extra=fields(port=number, service=service))
-        port.task = asyncio.get_running_loop().create_task(self._serve(port, port.sock), name=f"listen on {number}")
-
-    async def _serve(self, port: _Port, sock: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
+    def listen(self, place: Place, socks: Sequence[socket.socket]) -> Door:
+        """Make a door for the sockets of a port, which are the listener's from here."""
+        stats = self._stats.listener(str(place))
         context = TcpContext(
-            loop, self._deadlines, self._settings.idle_timeout, self._upstream, port.stats, self._sessions
+            asyncio.get_running_loop(),
+            self._deadlines,
+            self._settings.idle_timeout,
+            self._upstream,
+            stats,
+            self._sessions,
         )
 
-        def make(ends: Ends | None = None) -> TcpSession:
-            return TcpSession(context, port.target, ends)
+        def make(ends: Ends | None = None) -> asyncio.Protocol:
+            target = self._balancer.tcp(place.address.port)
+            return Stranger(stats) if target is None else TcpSession(context, target, ends)
 
         factory = admitting(context, self._proxy_protocol, make)
-        port.servers = await accept(factory, sock, ACCEPTS if len(self._ports) < MANY_PORTS else 1)
+        accepts = ACCEPTS if len(self._doors) < MANY_PORTS else 1
+        door = self._doors[place] = Door(factory, socks, stats, self._admit, accepts)
+        return door
+
+    def close(self, place: Place) -> None:
+        """Accept no more on a port; sessions go on."""
+        self._doors.pop(place).close()
 
     def drain(self, patience: float) -> None:
         """Accept no more; sessions go on, and whoever has said nothing for `patience` seconds is closed."""
-        self._draining = True
-        for port in self._ports.values():
-            port.close()
-            port.stats.failed("draining")
-        self._ports.clear()
+        for door in self._doors.values():
+            door.close("draining")
         for session in list(self._sessions):
             session.drain(patience)
 
@@ -294,3 +257,17 @@ class TcpListeners:
         """End what is still in flight."""
         for session in list(self._sessions):
             session.abort()
+
+
+class Stranger(asyncio.Protocol):
+    """A connection to a port whose service has just left the catalog."""
+
+    def __init__(self, stats: ListenerStats) -> None:
+        self._stats = stats
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Close it."""
+        self._stats.accept()
+        self._stats.leave()
+        self._stats.turn_away("no_service")
+        cast(asyncio.Transport, transport).abort()

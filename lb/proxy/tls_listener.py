@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import functools
 import socket
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 from lb.deadlines import Deadlines
-from lb.observe.stats import ListenerStats, Stats
+from lb.observe.stats import Stats
 from lb.proxy.balancer import Balancer
 from lb.proxy.context import TcpContext, TcpSessions
 from lb.proxy.intake import HelloIntake, Make, admitting
-from lb.proxy.listener import ACCEPTS, accept, listen_on_all
-from lb.settings import Address, ProxyProtocolSettings, TlsSettings, UpstreamSettings
+from lb.proxy.listener import Door
+from lb.settings import ProxyProtocolSettings, TlsSettings, UpstreamSettings
+from lb.sockets import Place
 
 
 class TlsListener:
-    """The TLS listeners of one node."""
+    """The TLS listeners of one process."""
 
     def __init__(
         self,
@@ -27,6 +29,7 @@ class TlsListener:
         upstream: UpstreamSettings,
         proxy_protocol: ProxyProtocolSettings,
         stats: Stats,
+        admit: Callable[[], None],
     ) -> None:
         self._balancer = balancer
         self._deadlines = deadlines
@@ -34,43 +37,45 @@ class TlsListener:
         self._upstream = upstream
         self._proxy_protocol = proxy_protocol
         self._stats = stats
-        self._servers: list[asyncio.Server] = []
-        self._listeners: list[ListenerStats] = []
+        self._admit = admit
+        self._doors: dict[Place, Door] = {}
         self._sessions: TcpSessions = set()
-        self.addresses: tuple[Address, ...] = ()
 
     @property
-    def names(self) -> list[str]:
-        """What the listeners are called in metrics and status."""
-        return [f"tls {address}" for address in self.addresses]
+    def places(self) -> tuple[Place, ...]:
+        """Where it accepts."""
+        return tuple(self._doors)
 
     @property
-    def in_flight(self) -> int:
+    def doors(self) -> Iterable[Door]:
+        """What accepts."""
+        return self._doors.values()
+
+    @property
+    def sessions(self) -> Sequence[TcpSessions]:
         """Client connections that are still open."""
-        return len(self._sessions)
+        return (self._sessions,)
 
-    async def start(self) -> None:
-        """Listen on every address, or on none. Raises ListenError naming the address and the reason."""
-        socks = listen_on_all("TLS", self._settings.listen)
-        self.addresses = tuple(Address(*sock.getsockname()[:2]) for sock in socks)
-        for sock, name in zip(socks, self.names, strict=True):
-            await self._serve(sock, self._stats.listener(name))
-
-    async def _serve(self, sock: socket.socket, stats: ListenerStats) -> None:
-        loop = asyncio.get_running_loop()
-        context = TcpContext(loop, self._deadlines, self._settings.idle_timeout, self._upstream, stats, self._sessions)
+    def listen(self, place: Place, socks: Sequence[socket.socket]) -> Door:
+        """Make a door for the sockets of a place, which are the listener's from here."""
+        stats = self._stats.listener(str(place))
+        context = TcpContext(
+            asyncio.get_running_loop(),
+            self._deadlines,
+            self._settings.idle_timeout,
+            self._upstream,
+            stats,
+            self._sessions,
+        )
         make = cast(Make, functools.partial(HelloIntake, context, self._balancer, self._settings))
-        make = admitting(context, self._proxy_protocol, make)
-        self._servers += await accept(make, sock, ACCEPTS)
-        self._listeners.append(stats)
-        stats.opened()
+        factory = admitting(context, self._proxy_protocol, make)
+        door = self._doors[place] = Door(factory, socks, stats, self._admit)
+        return door
 
     def drain(self, patience: float) -> None:
         """Accept no more; sessions go on, and whoever has said nothing for `patience` seconds is closed."""
-        for server in self._servers:
-            server.close()
-        for stats in self._listeners:
-            stats.failed("draining")
+        for door in self._doors.values():
+            door.close("draining")
         for session in list(self._sessions):
             session.drain(patience)
 

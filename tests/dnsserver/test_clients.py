@@ -10,8 +10,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from dnsserver.clients import MAX_KNOWN, Clients
+from dnsserver.localhosts import local_hosts
 from dnsserver.metrics import DnsCollector
-from dnsserver.sockets import local_hosts
 from lb.settings import Address, DnsSettings
 from tests.support.dns import Seen, ask_tcp, ask_udp, make_query, read_frame, read_reply
 from tests.support.dns_catalog import instance, respond, responder, snapshot

@@ -11,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from dnsserver.sockets import local_hosts
+from dnsserver.localhosts import local_hosts
 from lb.catalog.model import Snapshot
 from lb.errors import ListenError
 from lb.settings import Address, DnsSettings
+from lb.sockets import Inherited, open_pair
 from tests.support.dns import Seen, ask_tcp, ask_udp, make_query, read_frame, read_reply
 from tests.support.dns_catalog import instance, snapshot
 from tests.support.dns_server import LOOPBACK, RunningDns, running_dns
@@ -75,7 +76,7 @@ def test_a_catalog_may_come_before_the_start() -> None:
     with running_dns(DnsSettings(listen=LOOPBACK)) as dns:
         dns.run(dns.server.stop())
         dns.apply(CATALOG)
-        dns.run(dns.server.start())
+        dns.start(dns.addresses)
         assert ask(dns).rcode == "NOERROR"
 
 
@@ -226,12 +227,18 @@ def test_a_bug_is_servfail_and_counted_and_the_server_goes_on(
     assert caplog.text.count("a bug\n") == 1
 
 
-def test_two_servers_may_share_a_port_where_that_is_wanted() -> None:
-    with running_dns(DnsSettings(listen=LOOPBACK), CATALOG, reuse_port=True) as one:
-        settings = DnsSettings(listen=one.server.addresses)
-        with running_dns(settings, CATALOG, reuse_port=True) as two:
-            assert two.server.addresses == one.server.addresses
-            assert ask(two).rcode == "NOERROR"
+def test_two_servers_may_share_a_port() -> None:
+    pair = open_pair(LOOPBACK[0], 2, Inherited())
+    socks = [[(shared.place.kind, sock) for shared in pair for sock in shared.share(number, 2)] for number in (0, 1)]
+    settings = DnsSettings(listen=(pair[0].place.address,))
+    with (
+        running_dns(settings, CATALOG, inherited=Inherited(socks[0])) as one,
+        running_dns(settings, CATALOG, inherited=Inherited(socks[1])) as two,
+    ):
+        for _ in range(50):
+            assert ask(one).rcode == "NOERROR"
+        assert one.stats.replies
+        assert two.stats.replies
 
 
 @pytest.mark.parametrize(("grace", "rcode"), [(10.0, "NOERROR"), (0.0, "SERVFAIL")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -32,8 +33,9 @@ def refusal(*argv: str, **environ: str) -> str:
 def test_without_flags_all_is_as_the_defaults_say() -> None:
     found = settings()
     default = Settings()
-    consul = dataclasses.replace(found.consul, state_dir=None)  # depends on the machine
-    assert dataclasses.replace(found, consul=consul) == default
+    consul = dataclasses.replace(found.consul, state_dir=None)  # depends on the machine, as the next does
+    assert dataclasses.replace(found, consul=consul, workers=1) == default
+    assert found.workers == len(os.sched_getaffinity(0))
 
 
 def test_a_flag_beats_its_variable_which_beats_consuls_own() -> None:
@@ -155,7 +157,8 @@ def test_a_refusal_names_what_the_user_wrote(tmp_path: Path) -> None:
     assert refusal(CONSUL_EDGE_TOKEN_FILE=nowhere) == f"CONSUL_EDGE_TOKEN_FILE: {nowhere} is not a file"
     assert refusal("--access-log-format", "xml") == "--access-log-format: 'xml' is not one of combined, json"
     assert refusal("--upstream-read-timeout", "0") == "--upstream-read-timeout: must be more than 0"
-    assert refusal("--workers", "2").startswith("--workers: one data-plane process")
+    assert refusal("--workers", "0").startswith("--workers: ")
+    assert refusal("--workers", "129") == "--workers: 129 are more than 128"
 
 
 def test_a_line_cannot_be_longer_than_its_header() -> None:
@@ -212,6 +215,7 @@ def test_help_tells_every_flag() -> None:
 def test_help_tells_the_defaults_that_hold() -> None:
     told = {flag.name: flag.help.rpartition("(")[2].partition(")")[0] for flag in FLAGS}
     unset = {"token", "token-file", "domain", "recursor", "dc", "dns-allow", "proxy-protocol-from", "state-dir"}
+    unset.add("workers")
     given = [part for name, text in told.items() if name not in unset for part in (f"--{name}", text)]
     assert dataclasses.replace(settings(*given), consul=settings().consul) == settings()
     assert settings(*given).consul.agents == settings().consul.agents

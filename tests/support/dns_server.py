@@ -14,6 +14,7 @@ from dnsserver.server import DnsServer
 from dnsserver.stats import DnsStats
 from lb.catalog.model import Snapshot
 from lb.settings import Address, DnsSettings
+from lb.sockets import Inherited, open_pair
 
 T = TypeVar("T")
 
@@ -25,13 +26,20 @@ class RunningDns:
 
     def __init__(self, server: DnsServer, stats: DnsStats, loop: asyncio.AbstractEventLoop) -> None:
         self.server = server
+        self.addresses: tuple[Address, ...] = ()
         self.stats = stats
         self._loop = loop
 
     @property
     def port(self) -> int:
         """The port of the first address."""
-        return self.server.addresses[0].port
+        return self.addresses[0].port
+
+    def start(self, listen: tuple[Address, ...], inherited: Inherited | None = None) -> None:
+        """Open sockets, or take over those that are inherited, and serve."""
+        pairs = [open_pair(address, 1, inherited or Inherited()) for address in listen]
+        self.addresses = tuple(udp.place.address for udp, _ in pairs)
+        self.run(self.server.start([udp.socks[0] for udp, _ in pairs], [tcp.socks[0] for _, tcp in pairs]))
 
     def apply(self, snapshot: Snapshot) -> None:
         """Publish a catalog; it is in force on return."""
@@ -52,7 +60,7 @@ class RunningDns:
 
 @contextlib.contextmanager
 def running_dns(
-    settings: DnsSettings, snapshot: Snapshot | None = None, *, reuse_port: bool = False
+    settings: DnsSettings, snapshot: Snapshot | None = None, *, inherited: Inherited | None = None
 ) -> Iterator[RunningDns]:
     """Run a server until the end of the `with` block; exceptions that reach its loop fail the test."""
     loop = uvloop.new_event_loop()
@@ -61,9 +69,9 @@ def running_dns(
     thread = threading.Thread(target=loop.run_forever, name="dns under test")
     thread.start()
     stats = DnsStats()
-    running = RunningDns(DnsServer(settings, stats, reuse_port=reuse_port), stats, loop)
+    running = RunningDns(DnsServer(settings, stats), stats, loop)
     try:
-        running.run(running.server.start())
+        running.start(settings.listen, inherited)
         try:
             if snapshot is not None:
                 running.apply(snapshot)

@@ -21,10 +21,12 @@ import uvloop
 from lb.balance.endpoint import Endpoint
 from lb.catalog import model
 from lb.deadlines import NEVER
+from lb.keeper import SocketKeeper
 from lb.observe.stats import HttpStats, ListenerStats, Stats, TcpStats
 from lb.proxy.plane import BalancerPlane
 from lb.settings import (
     Address,
+    AdminSettings,
     HttpSettings,
     ProxyProtocolSettings,
     RoutingSettings,
@@ -33,6 +35,7 @@ from lb.settings import (
     TlsSettings,
     UpstreamSettings,
 )
+from lb.sockets import Inherited, SharedSockets
 from tests.support.scripted import Instance, Script, Stream, field
 
 LOCAL = "127.0.0.1"
@@ -124,6 +127,8 @@ class Edge:
         self.settings = settings
         self.stats = Stats()
         self.plane = BalancerPlane(settings, self.stats, None)
+        self.keeper = SocketKeeper(settings, 1, Inherited(), self.stats, self._opened, self.plane.close)
+        self.addresses: dict[str, Address] = {}
         self.errors: list[dict[str, Any]] = []
         self._generation = 0
         self._endpoints: set[Endpoint] = set()
@@ -132,12 +137,32 @@ class Edge:
     @property
     def port(self) -> int:
         """The port of the HTTP listener."""
-        return self.plane.http_addresses[0].port
+        return self.addresses["http"].port
 
     @property
     def tls_port(self) -> int:
         """The port of the TLS listener."""
-        return self.plane.tls_addresses[0].port
+        return self.addresses["tls"].port
+
+    @property
+    def problems(self) -> tuple[model.Problem, ...]:
+        """What of the catalog is not used."""
+        return self.plane.balancer.problems + self.keeper.problems
+
+    def start(self) -> None:
+        """Listen; TCP ports follow with the catalog."""
+        self.keeper.open_fixed()
+        for place, shared in self.keeper.places.items():
+            self.addresses[place.kind] = place.address
+            self._opened(shared)
+
+    def _opened(self, shared: SharedSockets) -> None:
+        self.plane.listen(shared.place, [sock.dup() for sock in shared.socks])
+
+    async def drain(self, grace: float) -> None:
+        """Do as a node does at its end."""
+        self.keeper.withdraw()
+        await self.plane.drain(grace)
 
     def apply(self, *services: Service) -> None:
         """Publish a catalog of these services, and no other."""
@@ -163,7 +188,9 @@ class Edge:
             for service in services
         }
         self.plane.apply(model.Snapshot(MappingProxyType(registered), generation=self._generation))
-        for target in self.plane.targets():
+        self.keeper.want(self.plane.balancer.tcp_services)
+        self.stats.keep_listeners(self.keeper.names)
+        for target in self.plane.balancer.targets():
             self._endpoints.update(target.group.endpoints)
 
     async def client(self, port: int | None = None, *, buffer: int | None = None) -> Client:
@@ -209,15 +236,13 @@ class Edge:
     @property
     def listener_stats(self) -> ListenerStats:
         """The counters of the HTTP listener."""
-        return self.stats.listener(f"http {self.plane.http_addresses[0]}")
+        return self.stats.listener(f"http {self.addresses['http']}")
 
     def send_little(self, port: int | None = None) -> None:
         """Let the kernel take next to nothing for clients that connect from now on and do not read."""
-        assert self.plane._http is not None
-        assert self.plane._tcp is not None
-        sock = self.plane._tcp._ports[port].sock if port else self.plane._http._servers[0].sockets[0]
-        assert sock is not None
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        for place, shared in self.keeper.places.items():
+            if place.address.port == (port or self.port):
+                shared.socks[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
 
     @property
     def idle(self) -> int:
@@ -255,7 +280,7 @@ class Edge:
         with contextlib.suppress(AssertionError):
             await eventually(lambda: not self._left_over(), "nothing is left")
         assert not self._left_over()
-        await self.plane.drain(0)
+        await self.drain(0)
         assert not self.errors, self.errors
 
 
@@ -277,6 +302,7 @@ async def edge(
         tls=replace(_TLS, **(tls or {})),
         proxy_protocol=replace(_PROXY_PROTOCOL, **(proxy_protocol or {})),
         dns=None,
+        admin=AdminSettings(None),
     )
     one = Edge(settings)
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: one.errors.append(context))
@@ -284,7 +310,7 @@ async def edge(
     for instance in instances:
         if not instance.port:
             await instance.start()
-    await one.plane.start()
+    one.start()
     one.apply(*services)
     try:
         yield one

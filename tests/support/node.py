@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,12 +155,18 @@ class EdgeNode:
 
 @contextlib.contextmanager
 def running_node(
-    directory: Path, *consuls: str, flags: tuple[str, ...] = (), env: dict[str, str] | None = None, ready: bool = True
+    directory: Path,
+    *consuls: str,
+    flags: tuple[str, ...] = (),
+    env: dict[str, str] | None = None,
+    ready: bool = True,
+    program: Sequence[str] = ("-m", "lb.cli"),
 ) -> Iterator[EdgeNode]:
     """Run `consul-edge run` on free ports, following the agents of those URLs, until the `with` block ends.
 
     A block that ends well fails all the same when a process of it is left then; workers and successors are included.
     With `ready` it has a catalog when the block begins. Later flags win over the usual ones.
+    `program` is what Python is started with.
     """
     directory.mkdir(parents=True, exist_ok=True)
     http, dns, admin = free_ports(3)
@@ -173,7 +179,7 @@ def running_node(
         "--admin": f"127.0.0.1:{admin}",
         "--state-dir": "off",
     }
-    argv: list[str | Path] = [sys.executable, "-m", "lb.cli", "run"]
+    argv: list[str | Path] = [sys.executable, *program, "run"]
     for url in consuls:
         argv += ["--consul", url]
     for flag, value in usual.items():

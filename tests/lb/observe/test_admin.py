@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -14,22 +13,26 @@ import aiohttp
 import pytest
 import uvloop
 
-from lb.errors import ListenError
 from lb.observe import admin as admin_module
 from lb.observe.admin import AdminServer, AdminSources
 from lb.observe.metrics import Metrics
 from lb.observe.stats import Stats
-from lb.observe.tables import fetch
 from lb.observe.views import CatalogView, endpoint_views, route_json, services_json
-from lb.settings import Address, AdminSettings
+from lb.settings import Address
+from lb.sockets import Place, address_of, listen
 from tests.lb.observe.samples import FakeEndpoint, FakeRoute, a_snapshot, a_status
 
-ANYWHERE = AdminSettings(Address("127.0.0.1", 0))
+ANYWHERE = Place("admin", Address("127.0.0.1", 0))
+
+
+async def _at_once() -> None:
+    """There is nothing to be brought up to now."""
 
 
 def sources() -> AdminSources:
     metrics = Metrics(Stats(), version="1.2.3", endpoints=lambda: (), catalog=CatalogView, problems=lambda: ())
     return AdminSources(
+        refresh=_at_once,
         status=a_status,
         services=lambda: services_json(a_snapshot()),
         routes=lambda: [route_json(FakeRoute(), endpoint_views("web", "http", [FakeEndpoint()], now=0))],
@@ -63,12 +66,13 @@ class Client:
 
 @asynccontextmanager
 async def serving(given: AdminSources) -> AsyncIterator[Client]:
-    server = AdminServer(ANYWHERE, given)
-    await server.start()
+    server = AdminServer(given)
+    (sock,) = listen(ANYWHERE)
+    address = address_of(sock)
+    await server.start(sock)
     try:
-        assert server.address is not None
         async with aiohttp.ClientSession() as session:
-            yield Client(server.address, session)
+            yield Client(address, session)
     finally:
         await server.stop()
 
@@ -281,45 +285,12 @@ def test_a_connection_carries_one_request() -> None:
     run(test)
 
 
-def test_an_address_in_use_is_a_clear_error() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = Address("127.0.0.1", taken.getsockname()[1])
-        server = AdminServer(AdminSettings(address), sources())
-        with pytest.raises(ListenError) as caught:
-            asyncio.run(server.start())
-    assert str(caught.value) == f"admin {address}: Address already in use"
-    assert server.address is None
-
-
-def test_ipv6() -> None:
-    async def test() -> None:
-        server = AdminServer(AdminSettings(Address("::1", 0)), sources())
-        await server.start()
-        assert server.address is not None
-        assert server.address.host == "::1"
-        status = await asyncio.to_thread(fetch, server.address, "/api/status")
-        assert status["version"] == "1.2.3"
-        await server.stop()
-
-    asyncio.run(test())
-
-
-def test_off_listens_nowhere() -> None:
-    async def test() -> None:
-        server = AdminServer(AdminSettings(None), sources())
-        await server.start()
-        assert server.address is None
-        await server.stop()
-
-    asyncio.run(test())
-
-
 def test_stop_frees_the_address_and_ends_silent_connections() -> None:
     async def test() -> None:
-        server = AdminServer(ANYWHERE, sources())
-        await server.start()
-        address = server.address
-        assert address is not None
+        server = AdminServer(sources())
+        (sock,) = listen(ANYWHERE)
+        address = address_of(sock)
+        await server.start(sock)
         reader, writer = await asyncio.open_connection(*address)
         async with asyncio.timeout(5):
             await server.stop()

@@ -195,7 +195,7 @@ async def test_draining_lets_a_long_reply_end_and_closes_behind_it() -> None:
         client = await edge_.client(buffer=4096)
         await client.send(get("/file"))
         await client.exactly(50_000)
-        draining = asyncio.create_task(edge_.plane.drain(5))
+        draining = asyncio.create_task(edge_.drain(5))
         got = await client.rest()
         await draining
         assert LONG.endswith(got[-1_000_000:])

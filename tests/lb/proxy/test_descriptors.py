@@ -46,7 +46,7 @@ def _unsaid(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _fails(edge_: Edge) -> list[tuple[int, int]]:
     """Failures and leases of every endpoint."""
-    return [(e.fails, e.active) for target in edge_.plane.targets() for e in target.group.endpoints]
+    return [(e.fails, e.active) for target in edge_.plane.balancer.targets() for e in target.group.endpoints]
 
 
 @scenario

@@ -25,7 +25,7 @@ async def test_draining_closes_idle_clients_and_lets_requests_end() -> None:
         await idle.ask(get(host="nobody.test"))
         await busy.send(get())
         await eventually(lambda: instance.requests and instance.requests[0], "the request is on its way")
-        draining = asyncio.create_task(edge_.plane.drain(5))
+        draining = asyncio.create_task(edge_.drain(5))
         assert await silent.rest() == b""
         assert await idle.rest() == b""
         with pytest.raises(ConnectionError):
@@ -45,7 +45,7 @@ async def test_request_that_has_begun_when_draining_begins_is_answered() -> None
         await client.send(get()[:10])
         await eventually(lambda: edge_.listener_stats.active == 1, "it is accepted")
         await asyncio.sleep(0.05)
-        draining = asyncio.create_task(edge_.plane.drain(5))
+        draining = asyncio.create_task(edge_.drain(5))
         await asyncio.sleep(0.05)
         await client.send(get()[10:])
         assert (await client.reply()).body == b"ok"
@@ -59,7 +59,7 @@ async def test_request_that_lasts_too_long_is_ended_with_the_time_to_drain() -> 
         client = await edge_.client()
         await client.send(get())
         await eventually(lambda: instance.requests, "the request is on its way")
-        await edge_.plane.drain(0.1)
+        await edge_.drain(0.1)
         assert await client.left() == b""
         assert edge_.http_stats().codes == {499: 1}
 
@@ -72,7 +72,7 @@ async def test_reply_that_is_not_read_yet_is_not_cut_by_a_drain() -> None:
         await client.send(get())
         head = await client.until(b"\r\n\r\n")
         await asyncio.sleep(0.1)
-        draining = asyncio.create_task(edge_.plane.drain(5))
+        draining = asyncio.create_task(edge_.drain(5))
         await asyncio.sleep(0.1)
         assert await client.body(head) == body
         assert await client.rest() == b""

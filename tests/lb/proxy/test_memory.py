@@ -109,7 +109,7 @@ async def _tunnels(edge_: Edge) -> None:
 
 
 async def _tcp_sessions(edge_: Edge) -> None:
-    (port,) = edge_.plane._balancer.tcp_ports
+    (port,) = edge_.plane.balancer.tcp_services
     for _ in range(BURST):
         client = await edge_.client(port)
         await client.send(b"abc")

@@ -227,7 +227,7 @@ async def test_draining_http_closes_who_has_not_told_yet() -> None:
     async with edge(place.service, proxy_protocol=TRUSTED) as edge_:
         client = await place.client(edge_)
         await eventually(lambda: edge_.listener_stats.active == 1, "it is accepted")
-        await edge_.plane.drain(5)
+        await edge_.drain(5)
         assert await client.left() == b""
         assert edge_.turned_away("http") == {"draining": 1}
 

@@ -53,7 +53,7 @@ async def test_each_request_is_reported(fields: tuple[str, ...]) -> None:
         assert (await client.ask(get(host="nobody.test"))).status == 404
         totals = reported.totals()
         assert totals.http("web").received == 3
-        listener = totals.listener(f"http {edge_.plane.http_addresses[0]}")
+        listener = totals.listener(f"http {edge_.addresses['http']}")
         assert (listener.accepted, listener.active, listener.up, listener.rejected) == (1, 1, True, {404: 1})
         await client.close()
         await eventually(lambda: reported.totals() and not listener.active, "the end of the connection is told")
@@ -131,6 +131,6 @@ async def test_a_connection_that_begins_wrong_is_reported() -> None:
         client = await edge_.client(edge_.tls_port)
         await client.send(b"GET / HTTP/1.1\r\n\r\n")
         await client.left()
-        listener = reported.totals().listener(f"tls {edge_.plane.tls_addresses[0]}")
+        listener = reported.totals().listener(f"tls {edge_.addresses['tls']}")
         await eventually(lambda: reported.totals() and not listener.active, "the end of the connection is told")
         assert (listener.accepted, listener.turned_away) == (1, {"not_tls": 1})

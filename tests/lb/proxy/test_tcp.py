@@ -172,7 +172,7 @@ async def test_listener_that_leaves_and_returns_at_once_is_there() -> None:
         for _ in range(20):
             edge_.apply()
             edge_.apply(tcp(port, instance))
-        assert edge_.plane.problems == ()
+        assert edge_.problems == ()
         client = await edge_.client(port)
         await client.send(b"a")
         assert await client.exactly(1) == b"a"
@@ -180,7 +180,7 @@ async def test_listener_that_leaves_and_returns_at_once_is_there() -> None:
 
 @scenario
 async def test_taken_port_is_a_problem_that_is_retried_and_hurts_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lb.proxy.listener.RETRY_FIRST", 0.05)
+    monkeypatch.setattr("lb.keeper.RETRY_FIRST", 0.05)
     instance = Instance(echo)
     free = free_port()
     with socket.socket() as taken:
@@ -188,7 +188,7 @@ async def test_taken_port_is_a_problem_that_is_retried_and_hurts_no_other(monkey
         taken.listen()
         port = taken.getsockname()[1]
         async with edge(tcp(port, instance), tcp(free, instance, name="other")) as edge_:
-            (problem,) = edge_.plane.problems
+            (problem,) = edge_.problems
             assert problem.kind == "listener"
             assert problem.subject == f"front-{port} port {port}"
             assert "Address already in use" in problem.reason
@@ -196,7 +196,7 @@ async def test_taken_port_is_a_problem_that_is_retried_and_hurts_no_other(monkey
             await client.send(b"a")
             assert await client.exactly(1) == b"a"
             taken.close()
-            await eventually(lambda: not edge_.plane.problems, "it is tried again")
+            await eventually(lambda: not edge_.problems, "it is tried again")
             client = await edge_.client(port)
             await client.send(b"b")
             assert await client.exactly(1) == b"b"
@@ -204,14 +204,14 @@ async def test_taken_port_is_a_problem_that_is_retried_and_hurts_no_other(monkey
 
 @scenario
 async def test_taken_port_that_is_not_wanted_any_more_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lb.proxy.listener.RETRY_FIRST", 0.05)
+    monkeypatch.setattr("lb.keeper.RETRY_FIRST", 0.05)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         async with edge(tcp(port, Instance(echo))) as edge_:
             edge_.apply()
-            assert edge_.plane.problems == ()
+            assert edge_.problems == ()
             taken.close()
             await asyncio.sleep(0.2)
             assert await _gone(port)
@@ -384,7 +384,7 @@ async def test_draining_closes_ports_and_then_sessions() -> None:
         client = await edge_.client(port)
         await client.send(b"a")
         assert await client.exactly(1) == b"a"
-        draining = asyncio.create_task(edge_.plane.drain(0.3))
+        draining = asyncio.create_task(edge_.drain(0.3))
         await asyncio.sleep(0)
         assert await _gone(port)
         edge_.apply(service)

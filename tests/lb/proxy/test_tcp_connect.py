@@ -61,7 +61,9 @@ def tcp(port: int, *instances: Instance, **options: str) -> Service:
 
 def _endpoint(edge_: Edge, instance: Instance) -> Endpoint:
     """What the balancer knows of an instance."""
-    (found,) = (e for target in edge_.plane.targets() for e in target.group.endpoints if e.port == instance.port)
+    (found,) = (
+        e for target in edge_.plane.balancer.targets() for e in target.group.endpoints if e.port == instance.port
+    )
     return found
 
 

@@ -241,7 +241,7 @@ async def test_draining_lets_sessions_go_on_and_then_ends_hellos_too() -> None:
         await client.send(HELLO)
         assert await client.exactly(len(HELLO)) == HELLO
         await slow.send(HELLO[:50])
-        draining = asyncio.create_task(edge_.plane.drain(0.3))
+        draining = asyncio.create_task(edge_.drain(0.3))
         await asyncio.sleep(0)
         await client.send(b"more")
         assert await client.exactly(4) == b"more"

@@ -113,7 +113,7 @@ async def test_tunnel_outlives_its_instance_in_the_catalog_and_the_beginning_of_
         idle = await edge_.client()
         await idle.ask(get(host="nobody.test"))
         edge_.apply()
-        draining = asyncio.create_task(edge_.plane.drain(5))
+        draining = asyncio.create_task(edge_.drain(5))
         assert await idle.rest() == b""
         await client.send(b"abc")
         assert await client.exactly(3) == b"abc"
@@ -126,7 +126,7 @@ async def test_tunnel_outlives_its_instance_in_the_catalog_and_the_beginning_of_
 async def test_tunnel_ends_with_the_time_to_drain() -> None:
     async with web(echo) as (edge_, _):
         client = await _switched(edge_)
-        await edge_.plane.drain(0.1)
+        await edge_.drain(0.1)
         assert await client.left() == b""
 
 

@@ -1,0 +1,1 @@
+"""Data-plane processes: how they are started, told what to do, and replaced."""

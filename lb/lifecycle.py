@@ -36,6 +36,9 @@ ROWS = 1 << 20
 COLUMNS = 4
 """Of shared memory, for each worker: those of programs that still drain have theirs, too."""
 
+VERSIONS_APART = 1 << 32
+"""Between the updates of one program and those of the next, which count on from there."""
+
 COUNTS_INTERVAL = 0.2
 """Seconds between counts that a program tells to its successor while it drains."""
 
@@ -56,6 +59,7 @@ class Service:
         self._predecessor: Predecessor | None = None
         self._predecessor_gone = asyncio.Event()
         self._successor: Successor | None = None
+        self._drawing_back = False  # there is no way back: the new program serves
         self._crew: Crew
         self._node: Node
 
@@ -68,7 +72,11 @@ class Service:
         # What is here now stays: the garbage collector need not walk over it again and again.
         gc.freeze()
         beating = loop.create_task(self._beat(), name="watchdog")
-        await self._until_over()
+        try:
+            await self._until_over()
+        except BaseException:
+            await self._node.abort()
+            raise
         beating.cancel()
         self._notifier.stopping()
         hurrying = loop.create_task(self._hurry(), name="wait for a second signal")
@@ -120,7 +128,8 @@ class Service:
                 log.warning("the balancing state is not taken over: %s", error)
             else:
                 if len(board.columns) - len(ledger.taken) >= workers:
-                    return board, ledger, left.version
+                    # Old workers go on to acknowledge updates of the old program, whose numbers mean nothing here.
+                    return board, ledger, left.version + VERSIONS_APART
                 log.warning("the balancing state is not taken over: it has no room for %d more workers", workers)
         board = Board.create(COLUMNS * workers, ROWS)
         return board, Ledger(board), 0
@@ -168,12 +177,22 @@ class Service:
                 if number == signal.SIGUSR1:
                     self._crew.reopen_log()
                 elif number != signal.SIGHUP:
+                    await self._end_upgrade(upgrading)
                     break
                 elif upgrading is None:
                     upgrading = loop.create_task(self._upgrade(), name="upgrade")
-        for task in (watching, signalled, upgrading):
-            if task is not None:
-                task.cancel()
+        watching.cancel()
+        signalled.cancel()
+
+    async def _end_upgrade(self, upgrading: asyncio.Task[None] | None) -> None:
+        """End an upgrade that is under way, or the new program if it serves already."""
+        if upgrading is None:
+            return
+        if not self._drawing_back:
+            upgrading.cancel()
+        await asyncio.wait({upgrading})
+        if self._successor is not None:
+            os.kill(self._successor.pid, signal.SIGTERM)
 
     async def _beat(self) -> None:
         """Tell the watchdog that this program lives, as long as its workers do, too."""
@@ -201,6 +220,7 @@ class Service:
                 raise
             self._node.note_failed_upgrade(str(error))
             return
+        self._drawing_back = True
         await self._node.draw_back()
         await self._crew.refresh()
         self._notifier.main_pid(successor.pid)

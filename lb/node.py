@@ -116,6 +116,10 @@ class Node:
         await self._close(drain.timeout)
         log.info("stopped")
 
+    async def abort(self) -> None:
+        """Close everything at once."""
+        await self._close(0.0)
+
     async def hurry(self) -> None:
         """End the draining: `stop` returns soon."""
         await self.planes.drain(0.0)

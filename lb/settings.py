@@ -31,7 +31,9 @@ class ConsulSettings:
     """How to reach Consul agents and how to follow them.
 
     `agents` are base URLs, tried in order. `token_file` is read again when an agent refuses the token.
-    `max_connections` bounds what one agent sees from us. `empty_guard` is how long (seconds) the last good
+    `max_connections` bounds what one agent sees from us. `wait` is how long (seconds) a blocking query may block: an
+    agent keeps one whose client has gone until then, among its 200 connections from one address, so that programs
+    which follow one another quickly would use them up. `empty_guard` is how long (seconds) the last good
     instances of a service that vanished whole are kept until a second, later answer confirms it; 0 turns the
     guard off.
     """
@@ -45,7 +47,7 @@ class ConsulSettings:
     verify: bool = True
     datacenter: str = ""
     max_connections: int = 16
-    wait: float = 300.0
+    wait: float = 60.0
     empty_guard: float = 1.0
     state_dir: Path | None = None
 

@@ -117,6 +117,7 @@ async def _start(running: AsyncExitStack, args: argparse.Namespace) -> Places:
     node = Node(_settings(places, cluster.url))
     await node.start()
     running.push_async_callback(node.stop)
+    await node.show()
     await cluster.add_fronts(places.backend_port, places.dns)
     await cluster.add_echoes(places.tcp.port)
     await _until_answered("DNS", lambda: resolve(BACKEND_NAME, places.dns))

@@ -138,9 +138,11 @@ class AdminServer:
         return _json(self._sources.status())
 
     async def _services(self, _: web.Request) -> web.StreamResponse:
+        await self._sources.refresh()
         return await _json_list(self._sources.services())
 
     async def _routes(self, _: web.Request) -> web.StreamResponse:
+        await self._sources.refresh()
         return await _json_list(self._sources.routes())
 
 

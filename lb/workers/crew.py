@@ -140,12 +140,16 @@ class Crew:
         self._flush_soon()
 
     async def refresh(self) -> None:
-        """Ask every worker for what it counted, so that the totals are as of now."""
-        asked = {member: self._asked.setdefault(member, asyncio.Event()) for member in self.members.values()}
-        for member in asked:
-            member.ask("report")
+        """Ask every worker for what it counted, once it has done all that it was told.
+
+        So the totals are as of now, and no worker is behind what is shown.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REPORT_TIMEOUT):
+                await self.applied()
+                asked = {member: self._asked.setdefault(member, asyncio.Event()) for member in self.members.values()}
+                for member in asked:
+                    member.ask("report")
                 for event in asked.values():
                     await event.wait()
 

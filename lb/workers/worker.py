@@ -49,7 +49,7 @@ class Worker:
         self._log_reporter: LogReporter | None = None
         self._snapshot = Snapshot()
         self._rows: dict[str, int] = {}
-        self._settings: Settings
+        self._settings = Settings()
         self._places: BoardPlaces
         self._column: Column
         self._plane: DataPlane
@@ -97,8 +97,6 @@ class Worker:
                         self._plane.listen(place, socks)
                 else:
                     await self._plane.start(shares)
-                    # What is here now stays: the garbage collector need not walk over it while requests wait.
-                    gc.freeze()
                     started = True
                 self._channel.send("applied", {"version": body["version"]})
             else:
@@ -110,8 +108,12 @@ class Worker:
         gone = [name for name, row in body["rows"].items() if row is None]
         self._rows.update((name, row) for name, row in body["rows"].items() if row is not None)
         if body["catalog"] is not None:
+            first = not self._snapshot.generation
             self._snapshot = changed(self._snapshot, body["catalog"])
             self._plane.apply(self._snapshot)
+            if first:
+                # What is here now stays: the garbage collector need not walk over it while requests wait.
+                gc.freeze()
         for name in gone:
             self._rows.pop(name, None)
         for kind, host, port in body["close"]:

@@ -27,7 +27,7 @@ def test_a_process_that_is_left_behind_fails_the_test_and_is_ended(
     def leave_one() -> None:
         with running_node(tmp_path, consul.url) as node:
             left.append(member(node, STUBBORN))
-            assert node.family.pids() == [node.process.pid, left[0].pid]
+            assert {node.process.pid, left[0].pid} < set(node.family.pids())
 
     with pytest.raises(AssertionError, match=r"still running: .*SIG_IGN"):
         leave_one()

@@ -114,8 +114,8 @@ def _launch_consul_edge(
             "--domain", DOMAIN, "--http", f"127.0.0.1:{http_port}", *flags,
             "--admin", f"127.0.0.1:{admin_port}", "--state-dir", str(state),
             "--keepalive-requests", "10000000", "--upstream-keepalive-requests", "10000000",
+            "--workers", str(workers),
         ],
-        env={"CONSUL_EDGE_WORKERS": str(workers)},
     )  # fmt: skip
     program.wait_ready(lambda: probes.http_reply(http_port))
     return Running(program, {"http": http_port}, agent=agent)

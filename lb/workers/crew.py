@@ -13,7 +13,7 @@ from typing import Any
 
 from dnsserver.stats import DnsTotals
 from lb.balance.places import LedgerPlaces
-from lb.board.area import Board
+from lb.board.area import Board, BoardError
 from lb.board.ledger import Ledger
 from lb.catalog.model import Snapshot
 from lb.errors import EdgeError, ReportError
@@ -200,11 +200,9 @@ class Crew:
         """Start worker `number` and have it told everything."""
         if self._draining or self._handed_over:
             return
-        column = self._ledger.take_column()
         try:
-            member = Member(number, self.size, column, self._board.fd, self._settings, self)
-        except OSError as error:
-            self._ledger.vacate(column)
+            member = self._start_member(number)
+        except (OSError, BoardError) as error:
             log.error("worker cannot be started", extra=fields(worker=number, reason=str(error)))
             asyncio.get_running_loop().call_later(RESTART_LONGEST, self._engage, number)
             return
@@ -214,6 +212,14 @@ class Crew:
         self.members[number] = member
         self._unproven.add(member)
         self._flush_soon()
+
+    def _start_member(self, number: int) -> Member:
+        column = self._ledger.take_column()
+        try:
+            return Member(number, self.size, column, self._board.fd, self._settings, self)
+        except OSError:
+            self._ledger.vacate(column)
+            raise
 
     def told(self, member: Member, kind: str, body: Body) -> None:
         """See Owner."""
@@ -349,5 +355,7 @@ class Crew:
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
+        if self._draining:
+            return
         for member in self.members.values():
             member.update(self._version, self._ledger.width, self._snapshot)

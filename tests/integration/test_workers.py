@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -16,15 +15,13 @@ import pytest
 from tests.support.consul import Consul
 from tests.support.node import EdgeNode, running_node
 from tests.support.origins import echo, origin
-from tests.support.process import free_port, free_ports, port_open, running, wait_until
+from tests.support.process import free_port, port_open, wait_until
 
 FOUR = ("--workers", "4")
 
 
 def _requests(node: EdgeNode, service: str = "web") -> float:
-    return sum(
-        v for k, v in node.metrics().items() if k.startswith(f'lb_http_requests_total{{code="200",service="{service}"')
-    )
+    return node.metrics()[f'lb_http_requests_total{{code="200",service="{service}"}}']
 
 
 def _replaced(node: EdgeNode, pid: int) -> bool:
@@ -50,18 +47,12 @@ def test_workers_share_traffic_and_are_counted_as_one(consul: Consul, tmp_path: 
                 assert client.recv(100) == b"> hello"
             samples = node.metrics()
             assert samples[f'lb_tcp_active_sessions{{service="echo-{tcp_port}"}}'] == 20
-            assert (
-                samples[
-                    f'lb_endpoint_active_connections{{endpoint="127.0.0.1:{backend}",kind="tcp",service="echo-{tcp_port}"}}'
-                ]
-                == 20
-            )
+            endpoint = f'endpoint="127.0.0.1:{backend}",kind="tcp",service="echo-{tcp_port}"'
+            assert samples[f"lb_endpoint_active_connections{{{endpoint}}}"] == 20
         wait_until(
             lambda: node.metrics()[f'lb_tcp_active_sessions{{service="echo-{tcp_port}"}}'] == 0, what="sessions end"
         )
         assert samples["lb_workers"] == 4
-        accepts = [Path(f"/proc/{pid}/stat").read_text().split()[13:15] for pid in node.worker_pids()]
-        assert len(accepts) == 4
 
 
 def test_three_failures_in_all_suspend_an_instance_for_all_workers(consul: Consul, tmp_path: Path) -> None:
@@ -217,17 +208,6 @@ def test_draining_ends_what_is_idle_and_waits_for_what_is_not(consul: Consul, tm
         assert node.process.wait(10) == 0
 
 
-def test_a_burst_of_changes_reaches_the_workers_in_few_pieces(consul: Consul, tmp_path: Path) -> None:
-    ports = free_ports(3)
-    with origin("web") as web, running_node(tmp_path, consul.url, flags=FOUR) as node:
-        for number in range(200):
-            consul.register(f"s{number}", web, tags=["http"])
-        node.wait_for("s199", "web")
-        for number in range(200):
-            assert node.get(f"s{number}") == (200, "web")
-        assert ports
-
-
 def test_a_worker_that_cannot_start_is_an_error_with_a_reason(tmp_path: Path) -> None:
     flags = ("--workers", "2", "--access-log", str(tmp_path / "nowhere" / "access.log"))
     with (
@@ -238,8 +218,3 @@ def test_a_worker_that_cannot_start_is_an_error_with_a_reason(tmp_path: Path) ->
     log = (tmp_path / "edge.log").read_text()
     assert "nowhere" in log
     assert "Traceback" not in log
-
-
-def test_unused_imports_are_used() -> None:
-    assert subprocess
-    assert running

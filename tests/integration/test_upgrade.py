@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.consul import Consul, require, running_consul
+from tests.support.dns import make_query
 from tests.support.nginx import http_block, running_nginx
 from tests.support.node import EdgeNode, running_node
 from tests.support.origins import echo, origin
@@ -53,7 +54,7 @@ class Echoes(threading.Thread):
                 async with asyncio.timeout(10):
                     answer = await reader.readexactly(len(word))
             except (OSError, EOFError, TimeoutError) as error:
-                self.failures.append(f"{number}: {error!r}")
+                self.failures.append(f"{number}, turn {turn}: {error!r}")
                 return
             if answer != word:
                 self.failures.append(f"{number}: {answer!r} for {word!r}")
@@ -66,6 +67,36 @@ class Echoes(threading.Thread):
 
     def stop(self) -> None:
         """End them all."""
+        self._over.set()
+        self.join(20)
+
+
+class Questions(threading.Thread):
+    """A client that asks DNS over and over, each time from another port, and wants an answer at the first try."""
+
+    def __init__(self, port: int, query: bytes) -> None:
+        super().__init__(daemon=True)
+        self._port = port
+        self._query = query
+        self._over = threading.Event()
+        self.answered = 0
+        self.failures = 0
+
+    def run(self) -> None:
+        while not self._over.is_set():
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.settimeout(2)
+                sock.sendto(self._query, ("127.0.0.1", self._port))
+                try:
+                    answered = sock.recv(4096)[3] & 15 == 0
+                except TimeoutError:
+                    answered = False
+            self.answered += answered
+            self.failures += not answered
+            self._over.wait(0.002)
+
+    def stop(self) -> None:
+        """End it."""
         self._over.set()
         self.join(20)
 
@@ -120,6 +151,8 @@ def test_20_upgrades_under_load_lose_nothing(consul: Consul, tmp_path: Path) -> 
         consul.register(f"echo-{tcp_port}", echoing, tags=["tcp"])
         node.wait_for("web", "web")
         wait_until(lambda: port_open(tcp_port), what="the TCP port opens")
+        questions = Questions(node.dns, make_query("web.service.consul"))
+        questions.start()
         clients = Echoes(tcp_port)
         clients.start()
         assert clients.ready.wait(20)
@@ -129,7 +162,10 @@ def test_20_upgrades_under_load_lose_nothing(consul: Consul, tmp_path: Path) -> 
                 node.upgrade()
                 wait_until(lambda b=before: clients.asked > b + 2 * ECHOES, what="all clients asked again")
         clients.stop()
+        questions.stop()
         assert clients.failures == []
+        assert questions.failures == 0
+        assert questions.answered > UPGRADES * 10
         assert _good(tmp_path / "kept.txt") > UPGRADES * 100
         assert _good(tmp_path / "new.txt") > UPGRADES * 100
         wait_until(lambda: len(node.family.pids()) == 3, timeout=30, what="one supervisor and two workers are left")

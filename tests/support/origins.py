@@ -36,6 +36,7 @@ class _Echo(socketserver.BaseRequestHandler):
 class _EchoServer(socketserver.ThreadingTCPServer):
     daemon_threads = True
     allow_reuse_address = True
+    request_queue_size = 1024  # 5 would lose connections of a burst
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from lb.proxy.context import HttpContext, TcpContext, TcpSessions
 from lb.proxy.http_session import HttpSession
 from lb.proxy.intake import Intake, Make, admitting
 from lb.proxy.tcp_session import TcpSession
-from lb.settings import HttpSettings, ProxyProtocolSettings, TcpSettings, UpstreamSettings
+from lb.settings import HttpSettings, ProxyProtocolSettings, UpstreamSettings
 from lb.sockets import BACKLOG, Place
 from lb.wire.proxyprotocol import Ends
 
@@ -183,28 +183,32 @@ class HttpListener:
                 session.abort()
 
 
-class TcpListeners:
-    """Listens on the ports of TCP services, as they come and go."""
+class StreamListeners:
+    """Listeners whose connections are relayed; a subclass says what a connection begins with."""
 
     def __init__(
         self,
         balancer: Balancer,
         deadlines: Deadlines,
-        settings: TcpSettings,
+        idle_timeout: float,
         upstream: UpstreamSettings,
         proxy_protocol: ProxyProtocolSettings,
         stats: Stats,
         admit: Callable[[], None],
     ) -> None:
-        self._balancer = balancer
+        self.balancer = balancer
         self._deadlines = deadlines
-        self._settings = settings
+        self._idle_timeout = idle_timeout
         self._upstream = upstream
         self._proxy_protocol = proxy_protocol
         self._stats = stats
         self._admit = admit
         self._doors: dict[Place, Door] = {}
         self._sessions: TcpSessions = set()
+
+    def begin(self, context: TcpContext, place: Place, ends: Ends | None = None) -> asyncio.Protocol:
+        """Make the protocol of a connection to a place; `ends` are its client's, if a PROXY header told them."""
+        raise NotImplementedError
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -222,28 +226,18 @@ class TcpListeners:
         return (self._sessions,)
 
     def listen(self, place: Place, socks: Sequence[socket.socket]) -> Door:
-        """Make a door for the sockets of a port, which are the listener's from here."""
+        """Make a door for the sockets of a place, which are the listener's from here."""
         stats = self._stats.listener(str(place))
         context = TcpContext(
-            asyncio.get_running_loop(),
-            self._deadlines,
-            self._settings.idle_timeout,
-            self._upstream,
-            stats,
-            self._sessions,
+            asyncio.get_running_loop(), self._deadlines, self._idle_timeout, self._upstream, stats, self._sessions
         )
-
-        def make(ends: Ends | None = None) -> asyncio.Protocol:
-            target = self._balancer.tcp(place.address.port)
-            return Stranger(stats) if target is None else TcpSession(context, target, ends)
-
-        factory = admitting(context, self._proxy_protocol, make)
+        make = admitting(context, self._proxy_protocol, functools.partial(self.begin, context, place))
         accepts = ACCEPTS if len(self._doors) < MANY_PORTS else 1
-        door = self._doors[place] = Door(factory, socks, stats, self._admit, accepts)
+        door = self._doors[place] = Door(make, socks, stats, self._admit, accepts)
         return door
 
     def close(self, place: Place) -> None:
-        """Accept no more on a port; sessions go on."""
+        """Accept no more at a place; sessions go on."""
         self._doors.pop(place).close()
 
     def drain(self, patience: float) -> None:
@@ -257,6 +251,15 @@ class TcpListeners:
         """End what is still in flight."""
         for session in list(self._sessions):
             session.abort()
+
+
+class TcpListeners(StreamListeners):
+    """Listens on the ports of TCP services, as they come and go."""
+
+    def begin(self, context: TcpContext, place: Place, ends: Ends | None = None) -> asyncio.Protocol:
+        """See StreamListeners."""
+        target = self.balancer.tcp(place.address.port)
+        return Stranger(context.stats) if target is None else TcpSession(context, target, ends)
 
 
 class Stranger(asyncio.Protocol):

@@ -59,7 +59,7 @@ class BalancerPlane:
             self._tcp = TcpListeners(
                 self.balancer,
                 self._deadlines,
-                settings.tcp,
+                settings.tcp.idle_timeout,
                 settings.upstream,
                 settings.proxy_protocol,
                 stats,

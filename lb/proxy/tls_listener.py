@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import socket
-from collections.abc import Callable, Iterable, Sequence
-from typing import cast
+from collections.abc import Callable
 
 from lb.deadlines import Deadlines
 from lb.observe.stats import Stats
 from lb.proxy.balancer import Balancer
-from lb.proxy.context import TcpContext, TcpSessions
-from lb.proxy.intake import HelloIntake, Make, admitting
-from lb.proxy.listener import Door
+from lb.proxy.context import TcpContext
+from lb.proxy.intake import HelloIntake
+from lb.proxy.listener import StreamListeners
 from lb.settings import ProxyProtocolSettings, TlsSettings, UpstreamSettings
 from lb.sockets import Place
+from lb.wire.proxyprotocol import Ends
 
 
-class TlsListener:
+class TlsListener(StreamListeners):
     """The TLS listeners of one process."""
 
     def __init__(
@@ -31,55 +29,9 @@ class TlsListener:
         stats: Stats,
         admit: Callable[[], None],
     ) -> None:
-        self._balancer = balancer
-        self._deadlines = deadlines
+        super().__init__(balancer, deadlines, settings.idle_timeout, upstream, proxy_protocol, stats, admit)
         self._settings = settings
-        self._upstream = upstream
-        self._proxy_protocol = proxy_protocol
-        self._stats = stats
-        self._admit = admit
-        self._doors: dict[Place, Door] = {}
-        self._sessions: TcpSessions = set()
 
-    @property
-    def places(self) -> tuple[Place, ...]:
-        """Where it accepts."""
-        return tuple(self._doors)
-
-    @property
-    def doors(self) -> Iterable[Door]:
-        """What accepts."""
-        return self._doors.values()
-
-    @property
-    def sessions(self) -> Sequence[TcpSessions]:
-        """Client connections that are still open."""
-        return (self._sessions,)
-
-    def listen(self, place: Place, socks: Sequence[socket.socket]) -> Door:
-        """Make a door for the sockets of a place, which are the listener's from here."""
-        stats = self._stats.listener(str(place))
-        context = TcpContext(
-            asyncio.get_running_loop(),
-            self._deadlines,
-            self._settings.idle_timeout,
-            self._upstream,
-            stats,
-            self._sessions,
-        )
-        make = cast(Make, functools.partial(HelloIntake, context, self._balancer, self._settings))
-        factory = admitting(context, self._proxy_protocol, make)
-        door = self._doors[place] = Door(factory, socks, stats, self._admit)
-        return door
-
-    def drain(self, patience: float) -> None:
-        """Accept no more; sessions go on, and whoever has said nothing for `patience` seconds is closed."""
-        for door in self._doors.values():
-            door.close("draining")
-        for session in list(self._sessions):
-            session.drain(patience)
-
-    def abort(self) -> None:
-        """End what is still in flight."""
-        for session in list(self._sessions):
-            session.abort()
+    def begin(self, context: TcpContext, place: Place, ends: Ends | None = None) -> asyncio.Protocol:
+        """See StreamListeners: the ClientHello comes first."""
+        return HelloIntake(context, self.balancer, self._settings, ends)

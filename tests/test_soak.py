@@ -50,7 +50,7 @@ def test_growth_in_the_second_half_alone_is_a_complaint() -> None:
     early = floors(readings(301, resident=lambda at: min(at, 100)), 30)
     assert complaints(early, healthy()) == []
     late = floors(readings(301, resident=lambda at: 60 + max(0, at - 150) * 0.2), 30)
-    assert complaints(late, healthy()) == ["memory grew by 28.0 MiB in the second half"]
+    assert complaints(late, healthy()) == ["memory grew by 28.6 MiB in the second half"]
 
 
 def test_descriptors_and_processes_left_behind_are_a_complaint() -> None:

@@ -15,6 +15,10 @@ FILES_BOUND = 32
 """Descriptors, likewise."""
 
 SHARE = 0.1
+
+MISSING = 0.1
+"""Part of the readings of a period in which a worker may be missing."""
+
 MIB = 1 << 20
 
 
@@ -28,10 +32,11 @@ class Reading(NamedTuple):
 
 
 def floors(readings: Sequence[Reading], period: float) -> list[Reading]:
-    """Return the lowest figures of each whole period of so many seconds, timed at its end.
+    """Return the low figures of each whole period of so many seconds, timed at its end.
 
     While an old program drains there are twice as many processes. A period is as long as the time between two
-    upgrades, so each has moments when there is one program alone; what grows without end, grows there, too.
+    upgrades, so each has moments when there is one program alone; what grows without end, grows there, too. The very
+    lowest figures are those of moments in which a killed worker is missing: `MISSING` of them are passed over.
     """
     if not readings:
         return []
@@ -44,13 +49,17 @@ def floors(readings: Sequence[Reading], period: float) -> list[Reading]:
     return [
         Reading(
             at=readings[0].at + (number + 1) * period,
-            resident=min(reading.resident for reading in group),
-            files=min(reading.files for reading in group),
-            processes=min(reading.processes for reading in group),
+            resident=_low([reading.resident for reading in group]),
+            files=_low([reading.files for reading in group]),
+            processes=_low([reading.processes for reading in group]),
         )
         for number, group in enumerate(groups)
         if group
     ]
+
+
+def _low(figures: list[int]) -> int:
+    return sorted(figures)[int(MISSING * len(figures))]
 
 
 def complaints(lows: Sequence[Reading], ledger: Ledger) -> list[str]:
@@ -85,7 +94,7 @@ def _resources(lows: Sequence[Reading]) -> str:
         return "the run was too short to read memory"
     three = (lows[0], lows[max(0, len(lows) // 2 - 1)], lows[-1])
     rows = [
-        ("all processes, at their lowest", "start", "middle", "end"),
+        ("all processes, when fewest", "start", "middle", "end"),
         ("after seconds", *(f"{low.at:.0f}" for low in three)),
         ("resident MiB", *(_mib(low.resident) for low in three)),
         ("descriptors", *(str(low.files) for low in three)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from lb.catalog.model import Problem
 from lb.errors import ListenError
@@ -97,8 +97,11 @@ class SocketKeeper:
                 for shared in pair:
                     self.places[shared.place] = shared
             undo.pop_all()
-        for address in self._inherited.close(_FIXED):
-            log.info("listener closed: it is not wanted any more", extra=fields(address=str(address)))
+        self._close_unwanted(_FIXED)
+
+    def _close_unwanted(self, kinds: Collection[str]) -> None:
+        for address in self._inherited.close(kinds):
+            log.info("inherited socket closed: nobody wants its address", extra=fields(address=str(address)))
 
     def _open(self, what: str, place: Place, workers: int | None = None) -> None:
         try:
@@ -107,8 +110,12 @@ class SocketKeeper:
             raise ListenError(f"{what} {error}") from error
         self.places[shared.place] = shared
 
-    def want(self, services: Mapping[int, str]) -> None:
-        """Open the TCP ports that services ask for, by port, and close those that none does any more."""
+    def want(self, services: Mapping[int, str], *, certain: bool = True) -> None:
+        """Open the TCP ports that services ask for, by port, and close those that none does any more.
+
+        Inherited sockets that no service asks for are closed once it is `certain` that none does: a catalog that was
+        read from disk may be old, and a socket of systemd cannot be opened again.
+        """
         if self._withdrawn:
             return
         host = self._settings.tcp.host if self._settings.tcp is not None else None
@@ -128,7 +135,8 @@ class SocketKeeper:
                 self._refused[place].service = service
             else:
                 self._try(place, _Refused(service))
-        self._inherited.close(("", "tcp"))
+        if certain:
+            self._close_unwanted(("", "tcp"))
 
     def _try(self, place: Place, refused: _Refused) -> None:
         """Open a TCP port, and if that fails again later."""

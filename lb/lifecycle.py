@@ -78,11 +78,12 @@ class Service:
             await self._node.abort()
             raise
         beating.cancel()
-        self._notifier.stopping()
         hurrying = loop.create_task(self._hurry(), name="wait for a second signal")
         if self._successor is None:
+            self._notifier.stopping()
             await self._node.stop()
         else:
+            # Of stopping nothing is said: the service goes on, in another process.
             await self._fade(self._successor)
         hurrying.cancel()
 
@@ -107,7 +108,10 @@ class Service:
         if self._predecessor is not None:
             await self._take_over(self._predecessor)
         await self._node.show()
-        self._notifier.ready(f"serving with {self._crew.size} workers")
+        self._notifier.ready(self._serving())
+
+    def _serving(self) -> str:
+        return f"serving with {self._crew.size} workers"
 
     def _make_crew(self, estate: Estate | None, settings: Settings) -> Crew:
         board, ledger, version = self._board(estate.board if estate is not None else None)
@@ -195,10 +199,9 @@ class Service:
             os.kill(self._successor.pid, signal.SIGTERM)
 
     async def _beat(self) -> None:
-        """Tell the watchdog that this program lives, as long as its workers do, too."""
+        """Tell the watchdog that this program lives; whether its workers do is the crew's to see."""
         interval = self._notifier.watchdog_interval
         while interval is not None:
-            await self._crew.refresh()
             self._notifier.beat()
             await asyncio.sleep(interval)
 
@@ -215,10 +218,10 @@ class Service:
             if successor is not None:
                 successor.give_up()
             self._crew.take_back()
-            self._notifier.ready("an upgrade has failed")
             if not isinstance(error, HandoverError | OSError):
                 raise
             self._node.note_failed_upgrade(str(error))
+            self._notifier.ready(f"{self._serving()}; an upgrade has failed: {error}")
             return
         self._drawing_back = True
         await self._node.draw_back()

@@ -169,7 +169,7 @@ class Node:
     def _apply(self, snapshot: Snapshot) -> None:
         before = {(p.subject, p.reason) for p in self.planes.balancer.problems}
         self.planes.apply(snapshot)
-        self.keeper.want(self.planes.balancer.tcp_services)
+        self.keeper.want(self.planes.balancer.tcp_services, certain=snapshot.fresh)
         self.planes.stats.keep_listeners(self.keeper.names)
         for problem in self.planes.balancer.problems:
             if (problem.subject, problem.reason) not in before:

@@ -11,12 +11,13 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from lb.errors import ListenError
 
 FIRST_FD = 3
+BEATS = 3  # in the watchdog's time
 
 _NOTIFY = "NOTIFY_SOCKET"
 _WATCHDOG = ("WATCHDOG_USEC", "WATCHDOG_PID")
@@ -40,7 +41,10 @@ class Notifier:
 
     @property
     def watchdog_interval(self) -> float | None:
-        """Seconds from one `beat` to the next: half of what systemd allows. None if it does not watch."""
+        """Seconds from one `beat` to the next: a third of what systemd allows. None if it does not watch.
+
+        sd_watchdog_enabled(3) asks for two beats in that time: they come even when one of them is late.
+        """
         return self._watchdog_interval
 
     def ready(self, status: str = "") -> None:
@@ -102,17 +106,11 @@ def _watchdog_interval(environ: Mapping[str, str], pid: int) -> float | None:
     if not (_is_number(usec) and int(usec) > 0):
         log.warning("WATCHDOG_USEC is ignored: %r is no number of microseconds", usec)
         return None
-    return int(usec) / 2_000_000
+    return int(usec) / 1_000_000 / BEATS
 
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER
-
-
-def forget_environment(environ: MutableMapping[str, str]) -> None:
-    """Take away what systemd meant for this process alone, so that its children do not inherit it."""
-    for name in (_NOTIFY, *_WATCHDOG, *_LISTEN):
-        environ.pop(name, None)
 
 
 class Inherited(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -135,6 +136,21 @@ def test_of_what_was_inherited_the_wanted_is_taken_and_the_rest_closed() -> None
         kept.keeper.want({ports[tcp]: "echo"})
         assert kept.opened[0].socks == (tcp,)
         assert not port_open(ports[old])
+        kept.keeper.close()
+
+    run(test)
+
+
+def test_a_socket_is_not_closed_on_the_word_of_an_old_catalog(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        ours, strange = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))  # as systemd opens them
+        kept = Kept(inherited=Inherited([("", ours), ("", strange)]))
+        kept.keeper.want({}, certain=False)
+        with caplog.at_level(logging.INFO):
+            kept.keeper.want({address_of(ours).port: "echo"})
+        assert kept.opened[0].socks == (ours,)
+        assert strange.fileno() == -1
+        assert [record.getMessage() for record in caplog.records][-1].startswith("inherited socket closed")
         kept.keeper.close()
 
     run(test)

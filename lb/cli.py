@@ -18,6 +18,7 @@ from lb.flags import add_flags, read_admin, read_settings
 from lb.lifecycle import Service
 from lb.observe import log
 from lb.observe.tables import fetch, routes_text, status_text
+from lb.proxy.ceiling import raise_limit
 from lb.settings import Address, Settings
 from lb.upgrade import upgrade
 from lb.version import VERSION
@@ -103,6 +104,7 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _loop(main: Coroutine[Any, Any, int]) -> int:
+    raise_limit()  # workers inherit it
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)
 

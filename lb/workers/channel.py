@@ -77,7 +77,7 @@ class Channel:
 
     def drain(self) -> None:
         """Read what has come and was not read yet: the other end has said its last."""
-        while self._open and select.select([self._sock], [], [], 0)[0]:
+        while self._open and _has_news(self._sock):
             self._on_readable()
 
     async def flush(self) -> None:
@@ -160,6 +160,12 @@ class Channel:
     def _end(self) -> None:
         self.close()
         self._on_end()
+
+
+def _has_news(sock: socket.socket) -> bool:
+    news = select.poll()  # select(2) knows no descriptor above 1023
+    news.register(sock, select.POLLIN)
+    return bool(news.poll(0))
 
 
 def _close_all(descriptors: deque[int] | list[int]) -> None:

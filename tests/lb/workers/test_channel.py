@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -136,3 +138,27 @@ def test_what_was_sent_before_the_end_can_still_be_read(monkeypatch: pytest.Monk
         assert got == list(range(50))
 
     connected(test)
+
+
+def test_the_last_words_are_read_by_a_process_with_very_many_descriptors() -> None:
+    """select(2) knows none above 1023."""
+    code = """
+import asyncio, fcntl, socket
+from lb.proxy.ceiling import raise_limit
+from lb.workers.channel import Channel
+
+async def main():
+    assert raise_limit() > 1500, "the test cannot have so many"
+    one, other = socket.socketpair()
+    high = socket.socket(fileno=fcntl.fcntl(other.fileno(), fcntl.F_DUPFD, 1500))
+    channel = Channel(high, lambda kind, body, descriptors: print(kind, body), lambda: print("end"))
+    teller = Channel(one, lambda *message: None, lambda: None)
+    teller.send("last", {"words": 1})
+    teller.close()
+    other.close()
+    channel.drain()
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.stdout, done.stderr) == ("last {'words': 1}\nend\n", "")

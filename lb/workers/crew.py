@@ -40,6 +40,11 @@ RESTART_LONGEST = 10.0
 KILL_AFTER = 5.0
 """Seconds after the time to drain is over until a worker that is still there is killed."""
 
+CHECK_INTERVAL = 5.0
+"""Seconds from one question whether a worker is alive to the next."""
+HANG_TIMEOUT = 30.0
+"""A worker that says nothing for so long (seconds) is killed."""
+
 log = logging.getLogger(__name__)
 
 
@@ -100,6 +105,8 @@ class Crew:
         self._departing: dict[int, int] = {}  # workers of the program before this one: column to process
         self._unproven: set[Member] = set()  # they have not served yet
         self._killing: asyncio.TimerHandle | None = None
+        self._checking: asyncio.TimerHandle | None = None
+        self._unanswered: dict[Member, int] = {}  # checks, since a worker said anything
         self._serving: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._gone = asyncio.Event()
 
@@ -112,6 +119,7 @@ class Crew:
         for number in range(self.size):
             self._engage(number)
         self._flush_soon()
+        self._check_later()
         await self._serving
 
     def apply(self, snapshot: Snapshot) -> None:
@@ -180,6 +188,8 @@ class Crew:
             member.ask("drain", grace=grace)
         draining, self._draining = self._draining, True
         loop = asyncio.get_running_loop()
+        if self._checking is not None:
+            self._checking.cancel()
         if self._killing is not None:
             self._killing.cancel()
         self._killing = loop.call_later(grace + KILL_AFTER, self._kill)
@@ -196,9 +206,28 @@ class Crew:
 
     # What happens to workers
 
+    def _check_later(self) -> None:
+        self._checking = asyncio.get_running_loop().call_later(CHECK_INTERVAL, self._check)
+
+    def _check(self) -> None:
+        """Ask every worker whether it is alive, and kill one that has left too many checks unanswered.
+
+        They are counted rather than timed: a supervisor that was itself stopped for a while must not blame its workers.
+        """
+        for member in list(self.members.values()):
+            unanswered = self._unanswered.get(member, 0)
+            if unanswered * CHECK_INTERVAL >= HANG_TIMEOUT:
+                silence = fields(worker=member.number, pid=member.pid, silent=f"{HANG_TIMEOUT:g}s")
+                log.error("worker hangs and is killed", extra=silence)
+                member.kill()
+            else:
+                self._unanswered[member] = unanswered + 1
+                member.ask("report")
+        self._check_later()
+
     def _engage(self, number: int) -> None:
         """Start worker `number` and have it told everything."""
-        if self._draining or self._handed_over:
+        if self._draining or self._handed_over or number in self.members:
             return
         try:
             member = self._start_member(number)
@@ -223,6 +252,7 @@ class Crew:
 
     def told(self, member: Member, kind: str, body: Body) -> None:
         """See Owner."""
+        self._unanswered[member] = 0
         if kind == "applied":
             self._served(member)
             self._flush()
@@ -249,6 +279,7 @@ class Crew:
         """See Owner."""
         del self.members[member.number]
         self._unproven.discard(member)
+        self._unanswered.pop(member, None)
         if (event := self._asked.pop(member, None)) is not None:
             event.set()
         member.applied.set()

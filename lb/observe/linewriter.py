@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import select
+import stat
 import threading
 from collections import deque
 
@@ -36,6 +37,7 @@ class LineWriter:
             self._fd = _open(path)
         except OSError as error:
             raise SettingsError(flag, f"{path!r} cannot be opened: {error.strerror}") from error
+        self._most = _most_at_once(self._fd)
         self._lines: deque[bytes] = deque()
         self._queued_bytes = 0  # written by the loop's thread alone, as is _refused
         self._refused = 0
@@ -102,11 +104,11 @@ class LineWriter:
         os.close(self._fd)
 
     def _write_pending(self) -> None:
-        """Write all that is queued, in pieces of about 64 KiB."""
+        """Write all that is queued, in pieces of whole lines."""
         while self._lines:
-            batch: list[bytes] = []
-            size = 0
-            while self._lines and size < FLUSH_BYTES:
+            batch = [self._lines.popleft()]
+            size = len(batch[0])
+            while self._lines and size + len(self._lines[0]) <= self._most:
                 batch.append(self._lines.popleft())
                 size += len(batch[-1])
             try:
@@ -128,6 +130,7 @@ class LineWriter:
             _log.error("%s cannot be opened again, the old file stays in use: %s", self._path, error.strerror)
             return
         os.dup2(fresh, self._fd, inheritable=False)
+        self._most = _most_at_once(self._fd)
         os.close(fresh)
 
 
@@ -136,6 +139,16 @@ def _open(path: str) -> int:
         return os.dup(1)
     # Without O_NONBLOCK, opening a named pipe would hang until somebody reads it.
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
+
+
+def _most_at_once(fd: int) -> int:
+    """How many octets may be written at once so that lines of several processes do not mix.
+
+    Appending to a file is one step however long it is; writing to a pipe only up to PIPE_BUF (pipe(7)). A line that
+    is longer than that goes alone.
+    """
+    mode = os.fstat(fd).st_mode
+    return select.PIPE_BUF if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else FLUSH_BYTES
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import select
+import subprocess
+import sys
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -121,6 +125,46 @@ def test_a_full_disk_is_said_once_and_the_lost_lines_are_counted(caplog: pytest.
     writer.close()
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert errors == ["/dev/full cannot be written, lines are lost: No space left on device"]
+
+
+SEVERAL = """
+import sys
+from lb.observe.linewriter import LineWriter
+name, count = sys.argv[1].encode(), int(sys.argv[2])
+writer = LineWriter("-", flag="--access-log", max_pending=1 << 30)
+for number in range(count):
+    writer.add(name * (1 + number * 37 % 700) + b" %d\\n" % number)
+writer.close(30)
+"""
+
+
+def test_lines_of_several_processes_to_one_pipe_stay_whole() -> None:
+    count, names = 3000, "abcd"
+    reader, pipe = os.pipe()
+    command = [sys.executable, "-c", SEVERAL]
+    processes = [subprocess.Popen([*command, name, str(count)], stdout=pipe) for name in names]
+    os.close(pipe)
+    received = bytearray()
+    while part := os.read(reader, 1000):  # slowly: only what does not find room mixes
+        received += part
+    os.close(reader)
+    lines = bytes(received).splitlines()
+    assert [process.wait(10) for process in processes] == [0] * len(names)
+    expected = (f"{name * (1 + number * 37 % 700)} {number}" for name in names for number in range(count))
+    assert Counter(lines) == Counter(map(str.encode, expected))
+
+
+def test_a_line_that_no_pipe_takes_in_one_step_is_written_whole(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    writer = LineWriter(str(pipe), flag=FLAG)
+    long = b"x" * (5 * select.PIPE_BUF)
+    for line in (b"before\n", long + b"\n", b"after\n"):
+        writer.add(line)
+    writer.close()
+    with open(reader, "rb") as stream:
+        assert stream.read().splitlines() == [b"before", long, b"after"]
 
 
 def test_standard_output(capfd: pytest.CaptureFixture[str]) -> None:

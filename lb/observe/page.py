@@ -7,7 +7,7 @@ from html import escape
 from itertools import islice
 from typing import Any
 
-from lb.observe.tables import duration, places
+from lb.observe.tables import duration, failed_upgrade, places, worker_row
 
 MAX_ROWS = 200
 """Routes, and problems, on the page; the API has them all."""
@@ -34,6 +34,7 @@ def page(status: Mapping[str, Any], routes: Iterable[Mapping[str, Any]]) -> str:
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="5">',
         f"<title>consul-edge</title><style>{_STYLE}</style></head><body><h1>consul-edge</h1>",
         _facts(status),
+        _workers(status["workers"]),
         _listeners(status["listeners"]),
         _problems(status["problems"]),
         "<h2>Routes</h2>",
@@ -56,6 +57,7 @@ def _facts(status: Mapping[str, Any]) -> str:
         [
             ("State", ready),
             ("Version", status["version"]),
+            ("Process", status["pid"]),
             ("Uptime", duration(status["uptime"])),
             ("Consul", _Markup(f"{_cell(catalog['agent'])} {connected}{escape(age)}")),
             ("Catalog", f"{catalog['datacenter']}: {catalog['services']} services; instances: {health}"),
@@ -63,8 +65,20 @@ def _facts(status: Mapping[str, Any]) -> str:
             ("TCP", f"{traffic['tcp_sessions']} sessions, {traffic['tcp_active']} active"),
             ("TLS", f"{traffic['tls_sessions']} sessions, {traffic['tls_active']} active"),
             ("DNS", "off" if status["dns"] is None else f"{status['dns']['replies']} replies"),
+            *_upgrade(status["upgrades"]),
         ],
     )
+
+
+def _upgrade(upgrades: Mapping[str, Any]) -> list[tuple[object, ...]]:
+    return [("Upgrade", _mark(failed_upgrade(upgrades), good=False))] if upgrades["failed"] else []
+
+
+def _workers(workers: Sequence[Mapping[str, Any]] | None) -> str:
+    if not workers:
+        return ""
+    head = ("Worker", "Process", "Uptime", "Memory", "Descriptors")
+    return "<h2>Workers</h2>" + _table(head, map(worker_row, workers))
 
 
 def _listeners(listeners: Sequence[Mapping[str, Any]]) -> str:

@@ -53,6 +53,7 @@ def status_text(status: Mapping[str, Any]) -> str:
     ready = "yes" if status["ready"] else "no: " + "; ".join(status["reasons"])
     facts = [
         ("version", status["version"]),
+        ("process", status["pid"]),
         ("uptime", duration(status["uptime"])),
         ("ready", ready),
         ("consul", _agent(catalog)),
@@ -61,9 +62,14 @@ def status_text(status: Mapping[str, Any]) -> str:
         ("traffic", _traffic(status["traffic"])),
         ("dns", _dns(status["dns"])),
     ]
+    if status["upgrades"]["failed"]:
+        facts.append(("upgrade", failed_upgrade(status["upgrades"])))
     width = max(len(name) for name, _ in facts)
     blocks = ["\n".join(f"{name:<{width}}  {plain(value)}" for name, value in facts)]
     rows: list[tuple[object, ...]]
+    if status["workers"]:
+        rows = list(map(worker_row, status["workers"]))
+        blocks.append(table(("WORKER", "PROCESS", "UPTIME", "MEMORY", "DESCRIPTORS"), rows))
     if status["listeners"]:
         rows = [
             (each["listener"], _state(each), each["accepted"], each["active"], _rejected(each))
@@ -112,6 +118,18 @@ def places(route: Mapping[str, Any]) -> str:
         return f"tcp :{route['port']}"
     path = "" if route["kind"] == "tls" or route["path"] == "/" else route["path"]
     return f"{route['kind']} " + (", ".join(host + path for host in route["hosts"]) or "(no host)")
+
+
+def worker_row(worker: Mapping[str, Any]) -> tuple[object, ...]:
+    """One worker: number, process, uptime, memory, open descriptors."""
+    memory = f"{worker['resident_bytes'] / (1 << 20):.1f} MiB"
+    return worker["number"], worker["pid"], duration(worker["uptime"]), memory, worker["open_fds"]
+
+
+def failed_upgrade(upgrades: Mapping[str, Any]) -> str:
+    """Say how the last upgrade that failed did so, and how many have failed."""
+    count = f" ({upgrades['failed']} have failed)" if upgrades["failed"] > 1 else ""
+    return f"failed: {upgrades['error']}{count}"
 
 
 def duration(seconds: float) -> str:

@@ -81,7 +81,19 @@ def a_snapshot() -> Snapshot:
     return Snapshot({"web": web}, datacenter="dc1", generation=7, problems=(refused,))
 
 
-def a_status(**changes: Any) -> dict[str, Any]:
+def a_worker(number: int) -> dict[str, Any]:
+    """One worker in the answer of `/api/status`."""
+    return {
+        "number": number,
+        "pid": 100 + number,
+        "uptime": 93784.0,
+        "cpu_seconds": 1.5,
+        "resident_bytes": 45 << 20,
+        "open_fds": 60 + number,
+    }
+
+
+def a_status(*failed_upgrades: str, **changes: Any) -> dict[str, Any]:
     """The answer of `/api/status` of a node with little on it."""
     stats = Stats()
     stats.listener("http 0.0.0.0:80").opened()
@@ -109,4 +121,5 @@ def a_status(**changes: Any) -> dict[str, Any]:
         "dns": dns_json((Address("127.0.0.1", 53), Address("::1", 53)), 12),
         "problems": (Problem("option", "web/web-1@n1 lb_max_fails", "not a number: 'x'"),),
     }
-    return status_json(**{**given, **changes})
+    upgrades = {"failed": len(failed_upgrades), "error": "".join(failed_upgrades[-1:])}
+    return {"pid": 4711, **status_json(**{**given, **changes}), "upgrades": upgrades}

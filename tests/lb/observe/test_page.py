@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from lb.catalog.model import Problem
 from lb.observe.page import MAX_ROWS, page
 from lb.observe.views import CatalogView, endpoint_views, route_json
-from tests.lb.observe.samples import FakeEndpoint, FakeRoute, a_status
+from tests.lb.observe.samples import FakeEndpoint, FakeRoute, a_status, a_worker
 
 HOSTILE = '<script>alert("1")</script>&\''
 
@@ -39,8 +39,28 @@ class Reader(HTMLParser):
 def test_the_page_shows_status_and_routes() -> None:
     routes = [route_json(FakeRoute(), endpoint_views("web", "http", [FakeEndpoint()], now=0))]
     text = " ".join(Reader(page(a_status(), routes)).words)
-    for shown in ("1.2.3", "1d 2h", "address already in use", "http web.example.com", "10.0.0.1:80", "lb_max_fails"):
+    for shown in (
+        "1.2.3",
+        "4711",
+        "1d 2h",
+        "address already in use",
+        "http web.example.com",
+        "10.0.0.1:80",
+        "lb_max_fails",
+    ):
         assert shown in text
+
+
+def test_the_page_shows_workers() -> None:
+    words = Reader(page(a_status(workers=[a_worker(7)]), [])).words
+    start = words.index("Workers")
+    assert words[start + 6 : start + 11] == ["7", "107", "1d 2h", "45.0 MiB", "67"]
+    assert "Workers" not in Reader(page(a_status(), [])).words
+
+
+def test_the_page_tells_of_an_upgrade_that_failed() -> None:
+    assert f"failed: {HOSTILE}" in Reader(page(a_status(HOSTILE), [])).words
+    assert "Upgrade" not in Reader(page(a_status(), [])).words
 
 
 def test_all_that_comes_from_outside_is_escaped() -> None:

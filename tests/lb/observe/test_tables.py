@@ -13,13 +13,14 @@ from lb.errors import EdgeError
 from lb.observe.tables import duration, fetch, plain, routes_text, status_text, table
 from lb.observe.views import CatalogView, endpoint_views, route_json
 from lb.settings import Address
-from tests.lb.observe.samples import FakeEndpoint, FakeRoute, a_status
+from tests.lb.observe.samples import FakeEndpoint, FakeRoute, a_status, a_worker
 from tests.support.process import free_port
 
 
 def test_status() -> None:
     assert status_text(a_status()) == (
         "version  1.2.3\n"
+        "process  4711\n"
         "uptime   1d 2h\n"
         "ready    yes\n"
         "consul   http://127.0.0.1:8500 (connected, last answer 1.2 s ago)\n"
@@ -35,6 +36,21 @@ def test_status() -> None:
         "PROBLEM  OF                         REASON\n"
         "option   web/web-1@n1 lb_max_fails  not a number: 'x'\n"
     )
+
+
+def test_status_shows_workers() -> None:
+    text = status_text(a_status(workers=[a_worker(0), a_worker(1)]))
+    assert (
+        "WORKER  PROCESS  UPTIME  MEMORY    DESCRIPTORS\n"
+        "     0      100  1d 2h   45.0 MiB           60\n"
+        "     1      101  1d 2h   45.0 MiB           61\n"
+    ) in text
+
+
+def test_status_tells_of_upgrades_that_failed() -> None:
+    assert "upgrade" not in status_text(a_status())
+    assert "upgrade  failed: the new program has ended\n" in status_text(a_status("the new program has ended"))
+    assert "upgrade  failed: second (2 have failed)\n" in status_text(a_status("first", "second"))
 
 
 def test_status_without_dns() -> None:

@@ -19,13 +19,13 @@ from lb.observe.views import (
     CatalogView,
     EndpointView,
     WorkersView,
-    WorkerView,
     catalog_view,
     dns_json,
     endpoint_views,
     route_json,
     services_json,
     status_json,
+    worker_json,
 )
 from lb.planes import Planes
 from lb.version import VERSION
@@ -103,29 +103,18 @@ class Panel:
         ready, reasons = self._ready()
         kinds = [target.route.kind for target in self._planes.balancer.targets()]
         replies = self._planes.dns_stats.replies
-        workers = self._planes.workers()
+        workers, now = self._planes.workers(), time.monotonic()
         status = status_json(
             version=VERSION,
-            uptime=time.monotonic() - self._started,
+            uptime=now - self._started,
             ready=ready,
             reasons=reasons,
             catalog=self._catalog(),
             stats=self._planes.stats,
             routes={"http": kinds.count("http"), "tcp": kinds.count("tcp"), "tls": kinds.count("tls")},
             dns=dns_json(self._keeper.addresses("dns-udp"), replies) if self._has_dns else None,
-            workers=None if workers is None else map(_worker_json, workers.alive),
+            workers=None if workers is None else [worker_json(worker, now) for worker in workers.alive],
             problems=self.problems(),
         )
         upgrades = {"failed": len(self._failed_upgrades), "error": "".join(self._failed_upgrades[-1:])}
         return {"pid": os.getpid(), **status, "upgrades": upgrades}
-
-
-def _worker_json(worker: WorkerView) -> dict[str, Any]:
-    return {
-        "number": worker.number,
-        "pid": worker.pid,
-        "uptime": round(time.monotonic() - worker.started, 3),
-        "cpu_seconds": worker.cpu_seconds,
-        "resident_bytes": worker.resident_bytes,
-        "open_fds": worker.open_fds,
-    }

@@ -272,9 +272,16 @@ def dns_json(addresses: Iterable[Address], replies: int) -> dict[str, Any]:
     return {"listen": [str(address) for address in addresses], "replies": replies}
 
 
-def worker_json(*, number: int, pid: int, uptime: float, state: str) -> dict[str, Any]:
-    """Describe one worker; `uptime` is in seconds, `state` a word on what it does at present."""
-    return {"number": number, "pid": pid, "uptime": round(uptime, 3), "state": state}
+def worker_json(worker: WorkerView, now: float) -> dict[str, Any]:
+    """Describe one worker; `now` is the monotonic clock, in seconds."""
+    return {
+        "number": worker.number,
+        "pid": worker.pid,
+        "uptime": round(now - worker.started, 3),
+        "cpu_seconds": worker.cpu_seconds,
+        "resident_bytes": worker.resident_bytes,
+        "open_fds": worker.open_fds,
+    }
 
 
 def _catalog_json(catalog: CatalogView) -> dict[str, Any]:

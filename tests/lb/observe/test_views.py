@@ -10,6 +10,7 @@ from lb.catalog.model import Problem, Service, Snapshot
 from lb.observe.stats import Stats
 from lb.observe.views import (
     CatalogView,
+    WorkerView,
     catalog_view,
     endpoint_views,
     route_json,
@@ -148,10 +149,16 @@ def test_status_counts_traffic_of_all_services() -> None:
 
 
 def test_status_names_the_workers_where_there_are_any() -> None:
-    workers = [worker_json(number=number, pid=100 + number, uptime=1.23456, state="up") for number in range(2)]
-    assert a_status(workers=workers)["workers"] == [
-        {"number": 0, "pid": 100, "uptime": 1.235, "state": "up"},
-        {"number": 1, "pid": 101, "uptime": 1.235, "state": "up"},
+    worker = WorkerView(number=1, pid=101, started=50.0, cpu_seconds=2.5, resident_bytes=1 << 20, open_fds=20)
+    assert a_status(workers=[worker_json(worker, now=51.23456)])["workers"] == [
+        {
+            "number": 1,
+            "pid": 101,
+            "uptime": 1.235,
+            "cpu_seconds": 2.5,
+            "resident_bytes": 1 << 20,
+            "open_fds": 20,
+        }
     ]
     assert a_status()["workers"] is None
 

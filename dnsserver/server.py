@@ -77,7 +77,7 @@ class DnsServer:
 
     def apply(self, snapshot: Snapshot) -> None:
         """Answer from this catalog from now on; all replies made from the former one are forgotten."""
-        self._zone = Zone(snapshot, self._settings, int(time.time()))
+        self._zone = Zone(snapshot, self._settings, int(time.time()), self._zone)
         if self._responder is not None:
             self._responder.apply(self._zone)
 

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
 from ipaddress import IPv6Address
 
 from dnsserver.records import Record, packed_address, soa
 from dnsserver.wire import MAX_NAME, encode_name, fold, name_from_text, split_name, to_bytes
-from lb.catalog.model import Instance, Node, Snapshot
+from lb.catalog.model import Instance, Node, Service, Snapshot
 from lb.settings import DnsSettings
 
 
 class Zone:
     """A snapshot under `settings.domain`.
 
-    `serial` is that of the SOA record. Indexes are made when something first needs them, so that a
-    new snapshot costs nothing until it is asked.
+    `serial` is that of the SOA record. Indexes are made when something first needs them, and those of the zone
+    `before` are kept as far as they hold: so a new snapshot costs little.
     """
 
-    def __init__(self, snapshot: Snapshot, settings: DnsSettings, serial: int) -> None:
+    def __init__(self, snapshot: Snapshot, settings: DnsSettings, serial: int, before: Zone | None = None) -> None:
         self.snapshot = snapshot
         self.ttl = settings.ttl
         self.only_passing = settings.only_passing
@@ -30,6 +30,23 @@ class Zone:
         self._datacenter = fold(self.datacenter)
         self._serial = serial
         self._suffixes: dict[bytes, bytes] = {}
+        self._services = _Services(snapshot.services)
+        self._owners = _Owners()
+        self._nodes = _Nodes(snapshot.nodes)
+        if before is not None:
+            self._keep(before)
+
+    def _keep(self, before: Zone) -> None:
+        """Go on with the indexes of another zone that are the same for this one."""
+        old, new = before.snapshot, self.snapshot
+        if old.nodes == new.nodes:
+            self._nodes = before._nodes
+        if old.services.keys() != new.services.keys():
+            return
+        self._services = before._services
+        changed = [service for name, service in new.services.items() if old.services[name] is not service]
+        if all(_own_addresses(service) == _own_addresses(old.services[service.name]) for service in changed):
+            self._owners = before._owners
 
     @property
     def known(self) -> bool:
@@ -47,11 +64,14 @@ class Zone:
 
     def service(self, name: bytes) -> tuple[Instance, ...]:
         """The instances, of any health, of a service named without regard to case."""
-        return self._services.get(name, ())
+        services = self.snapshot.services
+        return tuple(
+            instance for service in self._services.by_name.get(name, ()) for instance in services[service].instances
+        )
 
     def node(self, name: bytes) -> Node | None:
         """A node by name, by ID, or by a prefix of even length that only one ID has."""
-        return self._nodes.get(name) or self._node_by_id(name)
+        return self._nodes.by_name.get(name) or self._nodes.by_id(name)
 
     def node_of(self, instance: Instance) -> Node | None:
         """The node that an instance is on."""
@@ -59,10 +79,10 @@ class Zone:
 
     def pointer(self, address: str) -> bytes | None:
         """The wire name that an address (canonical text) belongs to: a node's, else a service's."""
-        node = self._node_addresses.get(address)
+        node = self._nodes.by_address.get(address)
         if node is not None:
             return self.node_name(node)
-        service = self._service_addresses.get(address)
+        service = self._owners.find(address, self.snapshot.services)
         return None if service is None else self._under(b"service", service)
 
     def node_name(self, node: str) -> bytes | None:
@@ -84,44 +104,75 @@ class Zone:
             self._suffixes[kind] = suffix
         return suffix
 
+
+class _Services:
+    """Services by name."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = tuple(names)
+
     @cached_property
-    def _services(self) -> Mapping[bytes, tuple[Instance, ...]]:
-        index: dict[bytes, tuple[Instance, ...]] = {}
-        for service in self.snapshot.services.values():
-            name = fold(service.name)
-            index[name] = index.get(name, ()) + service.instances
+    def by_name(self) -> Mapping[bytes, tuple[str, ...]]:
+        """The names of services by what they are without regard to case."""
+        index: dict[bytes, tuple[str, ...]] = {}
+        for name in self._names:
+            folded = fold(name)
+            index[folded] = (*index.get(folded, ()), name)
+        return index
+
+
+class _Owners:
+    """Services by addresses of their own."""
+
+    def __init__(self) -> None:
+        self._by_address: dict[str, str] = {}
+        self._made = False
+
+    def find(self, address: str, services: Mapping[str, Service]) -> str | None:
+        """The first of the services that has an address (canonical text); their addresses are always the same ones."""
+        if not self._made:
+            self._made = True
+            for service in services.values():
+                for own in _own_addresses(service):
+                    self._by_address.setdefault(canonical(own), service.name)
+        return self._by_address.get(address)
+
+
+class _Nodes:
+    """Nodes by name, address and ID."""
+
+    def __init__(self, nodes: Mapping[str, Node]) -> None:
+        self._nodes = nodes
+
+    @cached_property
+    def by_name(self) -> Mapping[bytes, Node]:
+        """Nodes by their names without regard to case."""
+        return {fold(node.name): node for node in self._nodes.values()}
+
+    @cached_property
+    def by_address(self) -> Mapping[str, str]:
+        """The name of the first node that has an address (canonical text)."""
+        index: dict[str, str] = {}
+        for node in self._nodes.values():
+            index.setdefault(canonical(node.address), node.name)
         return index
 
     @cached_property
-    def _nodes(self) -> Mapping[bytes, Node]:
-        return {fold(node.name): node for node in self.snapshot.nodes.values()}
-
-    @cached_property
     def _ids(self) -> list[tuple[bytes, str]]:
-        return sorted((fold(node.id), name) for name, node in self.snapshot.nodes.items() if node.id)
+        return sorted((fold(node.id), name) for name, node in self._nodes.items() if node.id)
 
-    def _node_by_id(self, prefix: bytes) -> Node | None:
+    def by_id(self, prefix: bytes) -> Node | None:
+        """The node whose ID, and no other's, begins so; the prefix must be of even length."""
         digits = prefix.replace(b"-", b"")
         if len(digits) % 2 or digits.strip(b"0123456789abcdef"):
             return None
         at = bisect_left(self._ids, (prefix, ""))
         matches = [name for known, name in self._ids[at : at + 2] if known.startswith(prefix)]
-        return self.snapshot.nodes[matches[0]] if len(matches) == 1 else None
+        return self._nodes[matches[0]] if len(matches) == 1 else None
 
-    @cached_property
-    def _node_addresses(self) -> Mapping[str, str]:
-        index: dict[str, str] = {}
-        for node in self.snapshot.nodes.values():
-            index.setdefault(canonical(node.address), node.name)
-        return index
 
-    @cached_property
-    def _service_addresses(self) -> Mapping[str, str]:
-        index: dict[str, str] = {}
-        for instance in self.snapshot.instances():
-            if instance.service_address:
-                index.setdefault(canonical(instance.service_address), instance.service)
-        return index
+def _own_addresses(service: Service) -> list[str]:
+    return [instance.service_address for instance in service.instances if instance.service_address]
 
 
 @lru_cache(maxsize=1 << 16)

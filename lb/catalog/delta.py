@@ -27,16 +27,16 @@ def changes(old: Snapshot, new: Snapshot) -> dict[str, Json]:
         "fresh": new.fresh,
         "problems": [[problem.kind, problem.subject, problem.reason] for problem in new.problems],
         "services": [service_to_json(service) for service in _other(old.services, new.services)],
-        "services_gone": [name for name in old.services if name not in new.services],
+        "services_gone": sorted(old.services.keys() - new.services.keys()),
         "nodes": [node_to_json(node) for node in _other(old.nodes, new.nodes)],
-        "nodes_gone": [name for name in old.nodes if name not in new.nodes],
+        "nodes_gone": sorted(old.nodes.keys() - new.nodes.keys()),
     }
 
 
 def changed(old: Snapshot, delta: Mapping[str, Json]) -> Snapshot:
     """Make the new snapshot of the old one and what `changes` told. Raises BadAnswer for anything else."""
     try:
-        services, nodes = dict(old.services), dict(old.nodes)
+        services, nodes = _copy(old.services), _copy(old.nodes)
         for name in delta["services_gone"]:
             services.pop(name, None)
         for name in delta["nodes_gone"]:
@@ -57,3 +57,8 @@ def changed(old: Snapshot, delta: Mapping[str, Json]) -> Snapshot:
 
 def _other(old: Mapping[str, T], new: Mapping[str, T]) -> list[T]:
     return [value for name, value in new.items() if old.get(name) is not value]
+
+
+def _copy(values: Mapping[str, T]) -> dict[str, T]:
+    # A dictionary behind a proxy is copied in one go; `dict` would ask for each key.
+    return values.copy() if isinstance(values, MappingProxyType) else dict(values)

@@ -117,10 +117,11 @@ class Family(Generic[C]):
         return iter(list(self._known.items()))
 
     def keep(self, names: Iterable[str]) -> None:
-        """Drop those that are not named and have nothing active; of the totals, the others follow when it is over."""
+        """Drop those that are not named and have nothing active; the others follow when it is over, and that told."""
         self._wanted = frozenset(names)
-        for name in list(self._known):
-            self._settle(name)
+        if not self._known.keys() <= self._wanted:
+            for name in self._known.keys() - self._wanted:
+                self._settle(name)
 
     def _settle(self, name: str) -> None:
         if self._wanted is not None and name not in self._wanted and not self._known[name].active:
@@ -136,6 +137,8 @@ class Family(Generic[C]):
         changes = {name: report for name, counters in touched.items() if (report := counters.take())}
         for name in [name for name, counters in touched.items() if counters.calm]:
             del touched[name]
+            if name in self._known:
+                self._settle(name)
         return changes
 
     # In the process that adds up

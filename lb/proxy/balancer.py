@@ -6,7 +6,8 @@ what has left. A request or session in flight holds its own group and endpoint a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 from lb.balance.endpoint import Endpoint
 from lb.balance.group import Group
@@ -19,6 +20,8 @@ from lb.proxy.targets import HttpTarget, TcpTarget
 from lb.routing.options import Route
 from lb.routing.table import RoutingTable, build
 from lb.settings import RoutingSettings
+
+Target = TypeVar("Target", HttpTarget, TcpTarget)
 
 LONGEST_SEEN = 2048
 """Octets of a whole request that is remembered."""
@@ -47,7 +50,7 @@ class Balancer:
         self._places = places or LocalPlaces()
         self._table: RoutingTable | None = None
         self._http: dict[str, HttpTarget] = {}
-        self._tcp: dict[int, TcpTarget] = {}
+        self._tcp: dict[str, TcpTarget] = {}
         self._tls: dict[str, TcpTarget] = {}
         self.requests: Memo[Request] = Memo(entries=2048, octets=1 << 20, longest=LONGEST_SEEN)
 
@@ -59,7 +62,7 @@ class Balancer:
     @property
     def tcp_services(self) -> dict[int, str]:
         """The services that ask for a TCP port, by port."""
-        return {port: target.route.service for port, target in self._tcp.items()}
+        return {port: route.service for port, route in self._table.tcp.items()} if self._table else {}
 
     def http(self, host: bytes, path: bytes) -> HttpTarget | None:
         """Find the target for a host (lower case, no port) and a normalised path."""
@@ -70,7 +73,8 @@ class Balancer:
 
     def tcp(self, port: int) -> TcpTarget | None:
         """Find the target of a listening port."""
-        return self._tcp.get(port)
+        route = self._table.tcp.get(port) if self._table is not None else None
+        return None if route is None else self._tcp[route.service]
 
     def tls(self, server_name: bytes) -> TcpTarget | None:
         """Find the target for a server name (lower case, no trailing dot)."""
@@ -89,49 +93,55 @@ class Balancer:
         if self._table is not None and _same_routes(table, self._table):
             self._table = table
             return
-        http_before = self._http
-        tcp_before = {target.route.service: target for target in self._tcp.values()}
-        tls_before = self._tls
-        http: dict[str, HttpTarget] = {}
-        for name, route in table.http.items():
-            target = http_before.pop(name, None) or HttpTarget(route, self._group("http", name), self._stats.http(name))
-            self._update(target, route)
-            http[name] = target
-        tcp: dict[int, TcpTarget] = {}
-        for port, route in table.tcp.items():
-            tcp_target = tcp_before.pop(route.service, None) or TcpTarget(
-                route, self._group("tcp", route.service), self._stats.tcp(route.service)
-            )
-            self._update(tcp_target, route)
-            tcp[port] = tcp_target
-        tls: dict[str, TcpTarget] = {}
-        for name, route in table.tls.items():
-            tls_target = tls_before.pop(name, None) or TcpTarget(route, self._group("tls", name), self._stats.tls(name))
-            self._update(tls_target, route)
-            tls[name] = tls_target
-        self._table, self._http, self._tcp, self._tls = table, http, tcp, tls
+        tcp = {route.service: route for route in table.tcp.values()}
+        self._follow(self._http, table.http, self._http_target)
+        self._follow(self._tcp, tcp, self._tcp_target)
+        self._follow(self._tls, table.tls, self._tls_target)
+        self._table = table
         self.requests.clear()
-        gone: list[HttpTarget | TcpTarget] = [*http_before.values(), *tcp_before.values(), *tls_before.values()]
-        for left in gone:
-            self._empty(left.group)
-        self._stats.keep({*http, *(target.route.service for target in tcp.values()), *tls})
+        self._drop(self._http, table.http)
+        self._drop(self._tcp, tcp)
+        self._drop(self._tls, table.tls)
+        self._stats.keep(self._http.keys() | self._tcp.keys() | self._tls.keys())
 
-    def _group(self, kind: str, service: str) -> Group:
-        return Group(f"{kind} {service}", places=self._places)
+    def _follow(
+        self, targets: dict[str, Target], routes: Mapping[str, Route], target_of: Callable[[Route], Target]
+    ) -> None:
+        """Let each service have a target with its present route; most have it already."""
+        for service, route in routes.items():
+            target = targets.get(service)
+            if target is None:
+                target = targets[service] = target_of(route)
+            elif target.route is route:
+                continue
+            target.route = route
+            self._update(target.group, route)
 
-    def _update(self, target: HttpTarget | TcpTarget, route: Route) -> None:
-        if target.route is route and target.group.endpoints:
-            return
-        target.route = route
-        for endpoint in target.group.reconcile(route.endpoints, route.policy):
+    def _drop(self, targets: dict[str, Target], routes: Mapping[str, Route]) -> None:
+        """Let go of the targets whose services have no route any more."""
+        for service in targets.keys() - routes.keys():
+            group = targets.pop(service).group
+            for endpoint in group.reconcile((), group.policy):
+                self._retire(endpoint)
+
+    def _http_target(self, route: Route) -> HttpTarget:
+        return HttpTarget(route, self._group(route), self._stats.http(route.service))
+
+    def _tcp_target(self, route: Route) -> TcpTarget:
+        return TcpTarget(route, self._group(route), self._stats.tcp(route.service))
+
+    def _tls_target(self, route: Route) -> TcpTarget:
+        return TcpTarget(route, self._group(route), self._stats.tls(route.service))
+
+    def _group(self, route: Route) -> Group:
+        return Group(f"{route.kind} {route.service}", places=self._places)
+
+    def _update(self, group: Group, route: Route) -> None:
+        for endpoint in group.reconcile(route.endpoints, route.policy):
             self._retire(endpoint)
-        for endpoint in target.group.endpoints:
+        for endpoint in group.endpoints:
             if endpoint.pool is None:
                 self._prepare(endpoint)
-
-    def _empty(self, group: Group) -> None:
-        for endpoint in group.reconcile((), group.policy):
-            self._retire(endpoint)
 
 
 def _same_routes(one: RoutingTable, other: RoutingTable) -> bool:

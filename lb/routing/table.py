@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from lb.catalog.model import Problem, Snapshot
+from lb.catalog.model import Problem, Service, Snapshot
 from lb.routing.options import Route, ServiceRoutes, read_service
 from lb.routing.values import MAX_HOST
 from lb.settings import RoutingSettings
@@ -19,7 +19,7 @@ Hosts = dict[bytes, dict[Segments, Route]]
 
 
 class RoutingTable:
-    """The routes of all services (immutable).
+    """The routes of all services (immutable); made by `build`.
 
     `http` has the routes to virtual hosts by service, `tcp` those to ports by port, `tls` those to server names by
     service. Where two services claim the same host and path, the same port or the same server name, the first by
@@ -33,27 +33,31 @@ class RoutingTable:
         "_services",
         "_settings",
         "_wildcards",
+        "claims",
         "http",
         "problems",
         "tcp",
         "tls",
     )
 
-    def __init__(self, services: Mapping[str, ServiceRoutes], settings: RoutingSettings) -> None:
-        """Settle the claims of `services`, which are in order of name."""
+    def __init__(self, services: Mapping[str, ServiceRoutes], settings: RoutingSettings, claims: Claims) -> None:
+        """Take over the settled claims of `services`, which are in order of name."""
         self._services = services
         self._settings = settings
-        claims = _Claims()
-        for service in services.values():
-            claims.add(service)
+        self.claims = claims
         self._hosts = claims.hosts
         self._server_names = claims.server_names
         self._depth = claims.depth
-        self._wildcards = any(host.startswith(b"*") for host in claims.hosts)
+        self._wildcards = claims.wildcards
         self.http: Mapping[str, Route] = MappingProxyType(claims.http)
         self.tcp: Mapping[int, Route] = MappingProxyType(claims.tcp)
         self.tls: Mapping[str, Route] = MappingProxyType(claims.tls)
-        self.problems: tuple[Problem, ...] = tuple(claims.problems)
+        self.problems: tuple[Problem, ...] = tuple(
+            problem
+            for name, service in services.items()
+            if service.problems or name in claims.refusals
+            for problem in (*service.problems, *claims.refusals.get(name, ()))
+        )
 
     def lookup(self, host: bytes, path: bytes) -> Route | None:
         """Return the route for a request, or None.
@@ -100,48 +104,104 @@ def _wildcard(hosts: Hosts, host: bytes) -> Mapping[Segments, Route] | None:
 
 
 def build(snapshot: Snapshot, settings: RoutingSettings, previous: RoutingTable | None = None) -> RoutingTable:
-    """Make the table of a snapshot; a service that is the same object as in `previous` is not read again."""
+    """Make the table of a snapshot.
+
+    Of `previous` is kept what holds. A service that is the same object is not read again, routes that are equal are
+    the same objects, and who has what is settled anew only if a change may touch what two services claim.
+    """
     known = {} if previous is None else previous.known(settings)
-    services: dict[str, ServiceRoutes] = {}
-    for name in sorted(snapshot.services):
-        service = snapshot.services[name]
-        read = known.get(name)
-        if read is None or read.service is not service:
-            read = read_service(service, settings.domains)
-        services[name] = read
-    return RoutingTable(services, settings)
+    changed = [
+        name for name, service in snapshot.services.items() if name not in known or known[name].service is not service
+    ]
+    gone = known.keys() - snapshot.services.keys()
+    services = dict(known)
+    for name in gone:
+        del services[name]
+    for name in changed:
+        services[name] = _read(snapshot.services[name], settings, known.get(name))
+    if not known.keys() >= services.keys():
+        services = dict(sorted(services.items()))
+    claims: Claims | None = None
+    if previous is not None and known:
+        left = [route for name in (*changed, *gone) if name in known for route in known[name].routes]
+        came = [route for name in changed for route in services[name].routes]
+        claims = previous.claims.successor(left, came)
+    return RoutingTable(services, settings, claims or Claims(services.values()))
 
 
-class _Claims:
-    """Who has which host, path, port and server name, while a table is made."""
+def _read(service: Service, settings: RoutingSettings, before: ServiceRoutes | None) -> ServiceRoutes:
+    read = read_service(service, settings.domains)
+    return replace(read, routes=before.routes) if before is not None and before.routes == read.routes else read
 
-    def __init__(self) -> None:
+
+class Claims:
+    """Who has which host, path, port and server name; not to be changed once a table has it.
+
+    `refusals` tells, by service, what it does not get because another has it; `rivals` are both of them.
+    """
+
+    def __init__(self, services: Iterable[ServiceRoutes] = ()) -> None:
+        """Give each service, in order, what is still free of what it asks for."""
         self.hosts: Hosts = {}
         self.server_names: Hosts = {}
         self.depth = 0
+        self.wildcards = False
         self.http: dict[str, Route] = {}
         self.tcp: dict[int, Route] = {}
         self.tls: dict[str, Route] = {}
-        self.problems: list[Problem] = []
+        self.refusals: dict[str, list[Problem]] = {}
+        self.rivals: set[str] = set()
+        for service in services:
+            for route in service.routes:
+                self._add(route)
 
-    def add(self, service: ServiceRoutes) -> None:
+    def successor(self, left: Sequence[Route], came: Sequence[Route]) -> Claims | None:
+        """Return the claims after these routes left and those came, None if other services might gain or lose by it."""
+        if left == came:  # as they are the same objects
+            return self
+        changes = (*left, *came)
+        if any(route.service in self.rivals for route in changes):
+            return None
+        claims = Claims()
+        claims.hosts, claims.server_names = self.hosts.copy(), self.server_names.copy()
+        for host in {host.encode() for route in changes for host in route.hosts}:
+            for names in (claims.hosts, claims.server_names):
+                if host in names:
+                    names[host] = names[host].copy()
+        claims.depth, claims.wildcards = self.depth, self.wildcards
+        claims.http, claims.tcp, claims.tls = self.http.copy(), self.tcp.copy(), self.tls.copy()
+        claims.refusals, claims.rivals = self.refusals.copy(), self.rivals.copy()
+        for route in left:
+            claims._remove(route)
+        for route in came:
+            claims._add(route)
+        return claims if claims.rivals == self.rivals else None
+
+    def _remove(self, route: Route) -> None:
+        """Take away what a service has that is nobody's rival."""
+        if route.kind == "tcp":
+            del self.tcp[route.port]
+            return
+        routes, hosts = (self.http, self.hosts) if route.kind == "http" else (self.tls, self.server_names)
+        del routes[route.service]
+        for host in map(str.encode, route.hosts):
+            del hosts[host][_segments(route)]
+            if not hosts[host]:
+                del hosts[host]
+
+    def _add(self, route: Route) -> None:
         """Give a service what is still free of what it asks for."""
-        self.problems += service.problems
-        for route in service.routes:
-            if route.kind == "tcp":
-                holder = self.tcp.setdefault(route.port, route)
-                if holder is not route:
-                    self._refuse(route, f"port {route.port}", holder)
-            elif route.kind == "http":
-                segments = tuple(route.path.encode().split(b"/")[1:]) if route.path != "/" else ()
-                left = self._add_hosts(self.hosts, route, segments)
-                if left.hosts:
-                    self.depth = max(self.depth, len(segments))
-                    self.http[left.service] = left
-            else:
-                left = self._add_hosts(self.server_names, route, ())
-                if left.hosts:
-                    self.tls[left.service] = left
+        if route.kind == "tcp":
+            holder = self.tcp.setdefault(route.port, route)
+            if holder is not route:
+                self._refuse(route, f"port {route.port}", holder)
+            return
+        routes, hosts = (self.http, self.hosts) if route.kind == "http" else (self.tls, self.server_names)
+        segments = _segments(route)
+        given = self._add_hosts(hosts, route, segments)
+        if given.hosts:
+            routes[given.service] = given
+            self.depth = max(self.depth, len(segments))
 
     def _add_hosts(self, hosts: Hosts, route: Route, segments: Segments) -> Route:
         """Return the route with those of its hosts that it got, and let these lead to it."""
@@ -151,6 +211,8 @@ class _Claims:
             if holder is not route:
                 self._refuse(route, f"{host}{route.path}" if route.kind == "http" else f"TLS name {host}", holder)
                 lost.append(host)
+            elif host.startswith("*"):
+                self.wildcards = True
         if not lost:
             return route
         route = replace(route, hosts=tuple(host for host in route.hosts if host not in lost))
@@ -159,4 +221,11 @@ class _Claims:
         return route
 
     def _refuse(self, route: Route, what: str, holder: Route) -> None:
-        self.problems.append(Problem("route", route.service, f"{what} is taken by service {holder.service}"))
+        problem = Problem("route", route.service, f"{what} is taken by service {holder.service}")
+        self.refusals.setdefault(route.service, []).append(problem)
+        self.rivals |= {route.service, holder.service}
+
+
+def _segments(route: Route) -> Segments:
+    """The path prefix of a route; server names have the empty one."""
+    return tuple(route.path.encode().split(b"/")[1:]) if route.path != "/" else ()

@@ -118,7 +118,8 @@ class Worker:
             self._rows.pop(name, None)
         for kind, host, port in body["close"]:
             self._plane.close(Place(kind, Address(host, port)))
-        self._stats.keep_listeners([str(place) for place in self._plane.places])
+        if body["close"]:
+            self._stats.keep_listeners([str(place) for place in self._plane.places])
         self._column.acknowledge(body["version"])
 
     def _answer(self, kind: str) -> None:

@@ -89,3 +89,17 @@ def test_a_listener_that_left_goes_with_its_last_connection() -> None:
     listener.active = 0
     stats.keep_listeners(())
     assert list(stats.listeners()) == []
+
+
+def test_a_worker_drops_what_left_once_it_ended_and_was_told() -> None:
+    stats = Stats(reporting=True)
+    gone = stats.tcp("gone")
+    gone.open()
+    stats.keep(())
+    stats.changes()
+    assert [name for name, _ in stats.tcp_services()] == ["gone"]
+    gone.close("ok", 1.0)
+    changes = stats.changes()
+    assert changes is not None
+    assert changes["tcp"]["gone"]["results"] == {"ok": 1}
+    assert list(stats.tcp_services()) == []

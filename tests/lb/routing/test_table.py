@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.catalog.model import Problem, Snapshot
+from lb.catalog.model import Problem, Service, Snapshot
 from lb.routing.table import RoutingTable, build
 from lb.settings import RoutingSettings
 from tests.lb.routing.services import SETTINGS, service, table_of
@@ -156,13 +156,43 @@ def test_an_empty_catalog_leads_nowhere() -> None:
 # Change
 
 
-def test_an_unchanged_service_keeps_its_route_object() -> None:
-    web, api = service("web", "http", lb_max_fails="x"), service("api", "http")
-    first = build(Snapshot({"web": web, "api": api}), SETTINGS)
-    second = build(Snapshot({"web": web, "api": service("api", "http")}), SETTINGS, first)
+def test_an_unchanged_service_keeps_its_route_object_and_so_does_one_whose_route_is_the_same() -> None:
+    web, api, new = service("web", "http", lb_max_fails="x"), service("api", "http"), service("new", "http")
+    first = build(Snapshot({"web": web, "api": api, "new": new}), SETTINGS)
+    others = {"api": service("api", "http"), "new": service("new", "http", lb_path="/new")}
+    second = build(Snapshot({"web": web, **others}), SETTINGS, first)
     assert second.http["web"] is first.http["web"]
-    assert second.http["api"] is not first.http["api"]
+    assert second.http["api"] is first.http["api"]
+    assert second.http["new"] is not first.http["new"]
     assert second.problems == first.problems != ()
+
+
+some_services = st.dictionaries(
+    st.sampled_from(["a-1", "A-1", "b-1", "c-2", "d-3"]),
+    st.tuples(
+        st.sets(st.sampled_from(["http", "tcp", "tls"])),
+        st.sampled_from([{}, {"lb_host": "x.org"}, {"lb_host": "*.org,x.org"}, {"lb_port": "7"}, {"lb_path": "/a/b"}]),
+    ),
+)
+
+
+@given(st.lists(some_services, min_size=2, max_size=6))
+def test_a_table_made_of_the_one_before_is_as_one_made_from_nothing(
+    catalogs: list[dict[str, tuple[set[str], dict[str, str]]]],
+) -> None:
+    known: dict[str, Service] = {}
+    table: RoutingTable | None = None
+    for catalog in catalogs:
+        # A service with the tags and options that it had is the same object.
+        wanted = {name: service(name, *sorted(tags), **options) for name, (tags, options) in catalog.items()}
+        known = {name: known[name] if known.get(name) == new else new for name, new in wanted.items()}
+        table = build(Snapshot(known), SETTINGS, table)
+        fresh = build(Snapshot(known), SETTINGS)
+        assert (table.http, table.tcp, table.tls, table.problems) == (fresh.http, fresh.tcp, fresh.tls, fresh.problems)
+        for host in ("x.org", "y.org", *(f"{name.lower()}.example.com" for name in ("a-1", "b-1", "c-2", "d-3"))):
+            for path in ("/", "/a/b/c"):
+                assert table.lookup(host.encode(), path.encode()) == fresh.lookup(host.encode(), path.encode())
+            assert table.lookup_tls(host.encode()) == fresh.lookup_tls(host.encode())
 
 
 def test_a_service_that_left_is_gone_and_the_old_table_is_as_it_was() -> None:

@@ -8,7 +8,10 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from lb.balance.group import Group, Outcome
+from lb.balance.places import BoardPlaces, LedgerPlaces, LocalPlaces, Places
 from lb.balance.policies import POLICY_NAMES
+from lb.board.area import Board
+from lb.board.ledger import Ledger
 from lb.catalog.model import Instance, Service, Snapshot
 from lb.routing.options import EndpointOptions
 from lb.routing.table import build
@@ -19,17 +22,25 @@ SETTINGS = RoutingSettings(domains=("example.com",))
 SERVICES = 2000
 
 
-def group_of(count: int, policy: str) -> Group:
-    group = Group("web")
+def group_of(count: int, policy: str, workers: int) -> Group:
+    """A group of this process alone, or, with `workers`, that of the first of so many who share it."""
     specs = [EndpointOptions(("node", f"{n}", "10.0.0.1", n), "10.0.0.1", n) for n in range(count)]
+    places: Places = LocalPlaces()
+    if workers:
+        board = Board.create(workers, 1000)
+        ledger = LedgerPlaces(board, Ledger(board))
+        Group("web", places=ledger).reconcile(specs, policy)
+        places = BoardPlaces(board, 0, workers, ledger.rows)
+    group = Group("web", places=places)
     group.reconcile(specs, policy)
     return group
 
 
+@pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("count", [1, 3, 10, 50])
 @pytest.mark.parametrize("policy", POLICY_NAMES)
-def test_acquire_and_release(benchmark: BenchmarkFixture, policy: str, count: int) -> None:
-    group = group_of(count, policy)
+def test_acquire_and_release(benchmark: BenchmarkFixture, policy: str, count: int, workers: int) -> None:
+    group = group_of(count, policy, workers)
 
     def request() -> None:
         endpoint = group.acquire((), NOW, "192.0.2.1")

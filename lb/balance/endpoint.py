@@ -154,7 +154,7 @@ class Endpoint(EndpointState):
     def stand_apart(self, apart: bool) -> None:
         """Keep `current` and `effective` for this worker alone, or where the others have them."""
         if not apart:
-            self.standings, self.standing, self.common = self._columns, self.cells, self._shared_common
+            self.standings, self.standing, self.common = self.columns, self.cells, self._shared_common
         elif self.common is self._shared_common:
             self.standing = self.common = dict.fromkeys(range(self.row, self.row + len(self.SHAPE)), 0)
             self.standings = [self.standing]

@@ -18,6 +18,7 @@ from collections.abc import Collection, Sequence
 from hashlib import blake2b
 
 from lb.balance.endpoint import Endpoint, EndpointSpec
+from lb.balance.loads import Loads, are_readable_at_once, weigh
 from lb.balance.places import LocalPlaces, Places
 from lb.balance.policies import Policy, Rng, policy_named
 from lb.balance.turns import Turns, foresee, is_foreseeable, round_length
@@ -35,6 +36,9 @@ class Outcome(enum.Enum):
     NEUTRAL = "neutral"
 
 
+_SUCCESS, _FAILURE = Outcome.SUCCESS, Outcome.FAILURE  # to look up a member of an enumeration takes a while
+
+
 class Group:
     """A set of endpoints that stand for one another.
 
@@ -46,6 +50,8 @@ class Group:
 
     __slots__ = (
         "_live",
+        "_loads",
+        "_only",
         "_pick",
         "_places",
         "_repeats",
@@ -55,6 +61,7 @@ class Group:
         "_turns",
         "_unforeseen",
         "_watched",
+        "_weighs",
         "endpoints",
         "name",
         "policy",
@@ -69,12 +76,15 @@ class Group:
         self._places = places if places is not None else LocalPlaces()
         self._state = LocalPlaces().group(name)  # until there are endpoints
         self._live: list[Endpoint] = []
+        self._only: Endpoint | None = None  # if there is no choice, and nothing to ask
         self._repeats = False  # whether turns can be foreseen as long as nobody fails
+        self._weighs = False  # whether loads can be read at once as long as nobody fails
         self._unforeseen = 0  # picks to make before the turns are worth foreseeing again
         # Conclusions, since the ring that is noted first.
         self._rung = 0
         self._watched = False
         self._turns: Turns | None = None
+        self._loads: Loads | None = None
 
     def __repr__(self) -> str:
         return f"<Group {self.name} {self.policy} {self.endpoints}>"
@@ -85,14 +95,22 @@ class Group:
         `tried` holds the endpoints that this request was already sent to, `now` is in seconds (whole ones count),
         `client` is the client's IP address as text.
         """
-        turns = self._turns
-        if turns is not None and not tried:
-            cells = turns.cells
-            if cells[turns.bell_row] == turns.rung:
-                # As `take` and `begin`, without their calls: nearly all picks are made here.
-                turn = cells[turns.turn_row]
-                cells[turns.turn_row] = turn + 1
-                endpoint = turns.order[turn % turns.length]
+        if not tried:
+            # Nearly all picks are made here; `take` and `begin` are written out.
+            turns = self._turns
+            if turns is not None:
+                cells = turns.cells
+                if cells[turns.bell_row] == turns.rung:
+                    turn = cells[turns.turn_row]
+                    cells[turns.turn_row] = turn + 1
+                    endpoint = turns.order[turn % turns.length]
+                    endpoint.cells[endpoint.row] += 1
+                    return endpoint
+            elif (only := self._only) is not None:
+                only.cells[only.row] += 1
+                return only
+            elif (loads := self._loads) is not None and self._state.cells[self._state.bell_row] == loads.rung:
+                endpoint = loads.take()
                 endpoint.cells[endpoint.row] += 1
                 return endpoint
         picked = self._choose(tried, int(now), client)
@@ -107,9 +125,9 @@ class Group:
             (endpoint,) = endpoints
             return None if endpoint in tried or endpoint.full() else endpoint
         self._listen()
-        turns = self._foresee() if not tried else None
-        if turns is not None:
-            return turns.take()
+        shortcut = None if tried or self._watched else self._foresee() if self._repeats else self._weigh()
+        if shortcut is not None:
+            return shortcut.take()
         eligible = endpoints
         if tried or self._watched:
             eligible = [e for e in endpoints if not (e in tried or e.suspended(now) or e.full())]
@@ -126,7 +144,9 @@ class Group:
 
     def credit(self, endpoint: Endpoint) -> None:
         """Note that an attempt that goes on has succeeded: for TCP, that the connection is up."""
-        self._listen()
+        state = self._state
+        if state.cells[state.bell_row] != self._rung:
+            self._look()
         if self._watched and endpoint.mark_succeeded() and not endpoint.removed:
             self._end_turns()
             self._state.bell.ring()
@@ -136,11 +156,11 @@ class Group:
 
         The endpoint may have left the group meanwhile.
         """
-        if outcome is Outcome.SUCCESS:
+        if outcome is _SUCCESS:
             state = self._state
             if self._watched or state.cells[state.bell_row] != self._rung:
                 self.credit(endpoint)
-        elif outcome is Outcome.FAILURE and len(self._live) != 1:
+        elif outcome is _FAILURE and len(self._live) != 1:
             self._blame(endpoint, int(now))
         # Last, because the endpoint's cells may be another's afterwards.
         endpoint.cells[endpoint.row] -= 1
@@ -162,7 +182,7 @@ class Group:
     def _look(self) -> None:
         """Note whether any endpoint may be suspended or full: as long as none can, nobody has to be asked."""
         self._rung = self._state.bell.value
-        self._turns = None
+        self._turns = self._loads = None
         live = self._live
         self._watched = len(live) > 1 and any(endpoint.max_conns or endpoint.fails for endpoint in live)
 
@@ -171,8 +191,6 @@ class Group:
 
         Turns that another worker takes already are joined at once.
         """
-        if self._watched or not self._repeats:
-            return None
         under_way = self._state.turns(self._rung) is not None
         self._unforeseen -= 1
         if self._unforeseen >= 0 and not under_way:
@@ -182,6 +200,12 @@ class Group:
         if self._turns is not None and not under_way:
             self._state.begin_turns(self._rung)
         return self._turns
+
+    def _weigh(self) -> Loads | None:
+        """Have the loads read at once from now on, if they can be."""
+        if self._weighs:
+            self._loads = weigh(self._rung, self._live)
+        return self._loads
 
     def _end_turns(self) -> None:
         """Bring the endpoints to where the turns have led them, if any worker takes turns; that is rung for.
@@ -257,6 +281,8 @@ class Group:
         self._repeats = foreseeable and not limited and not apart and self.policy == "round_robin"
         for endpoint in endpoints:
             endpoint.stand_apart(apart)
+        self._only = live[0] if len(live) == 1 and not limited else None
+        self._weighs = self.policy == "least_conn" and len(live) > 1 and not limited and are_readable_at_once(live)
         if any(endpoint.stands_by_other_weight() for endpoint in endpoints):
             # What was gathered by the old weights would be paid out in one long run.
             for endpoint in endpoints:

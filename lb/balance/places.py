@@ -40,21 +40,42 @@ class Places(Protocol):
 
 
 class LocalPlaces:
-    """Cells of this process alone."""
+    """Cells of this process alone. Those of all endpoints are in one list, so that they can be read at once."""
+
+    def __init__(self) -> None:
+        self._cells: list[int] = []
+        self._common: list[int] = []
+        self._columns: list[Cells] = [self._cells]
+        self._rows: dict[tuple[str, Key], int] = {}
+        self._left: list[int] = []
 
     def group(self, _name: str) -> GroupState:
         """See `Places`."""
         size = len(GroupState.SHAPE)
         return GroupState([0] * size, [[0] * size], 0, 0, shared=False)
 
-    def endpoint(self, _group: str, spec: EndpointSpec) -> Endpoint:
+    def endpoint(self, group: str, spec: EndpointSpec) -> Endpoint:
         """See `Places`."""
-        size = len(Endpoint.SHAPE)
-        cells = [0] * size
-        return Endpoint(spec, [cells], cells, 0, [0] * size, shared=False)
+        row = self._rows[group, spec.key] = self._room()
+        return Endpoint(spec, self._columns, self._cells, row, self._common, shared=False)
 
     def leave(self, group: str, key: Key | None = None) -> None:
-        """See `Places`: nothing is kept here."""
+        """See `Places`."""
+        row = self._rows.pop((group, key), None) if key is not None else None
+        if row is not None:
+            self._left.append(row)
+
+    def _room(self) -> int:
+        """Return the first row of zeros for an endpoint: those of one that left, once nothing is under way there."""
+        zeros = [0] * len(Endpoint.SHAPE)
+        row = next((row for row in self._left if not self._cells[row]), None)
+        if row is None:
+            self._cells += zeros
+            self._common += zeros
+            return len(self._cells) - len(zeros)
+        self._left.remove(row)
+        self._cells[row : row + len(zeros)] = self._common[row : row + len(zeros)] = zeros
+        return row
 
 
 class BoardPlaces:
@@ -96,6 +117,7 @@ class BoardPlaces:
 
     def leave(self, group: str, key: Key | None = None) -> None:
         """See `Places`."""
+        self._local.leave(group, key)
         self.problems.discard(place_name(group, key))
 
     def _row(self, group: str, key: Key | None = None) -> int | None:
@@ -145,6 +167,7 @@ class LedgerPlaces:
 
     def leave(self, group: str, key: Key | None = None) -> None:
         """See `Places`."""
+        self._local.leave(group, key)
         name = place_name(group, key)
         self._uses[name] -= 1
         if self._uses[name] <= 0:

@@ -60,10 +60,10 @@ class EndpointState:
 
     SHAPE: Shape = (Kind.GAUGE, Kind.STATE, Kind.STATE, Kind.STATE)
 
-    __slots__ = ("_columns", "cells", "row")
+    __slots__ = ("cells", "columns", "row")
 
     def __init__(self, columns: Sequence[Cells], cells: Cells, row: int) -> None:
-        self._columns = columns
+        self.columns = columns
         self.cells = cells
         self.row = row
 
@@ -76,7 +76,7 @@ class EndpointState:
         """Attempts that began and have not ended, of all workers."""
         row = self.row
         total = 0
-        for cells in self._columns:
+        for cells in self.columns:
             total += cells[row]
         return total
 
@@ -85,7 +85,7 @@ class EndpointState:
         """Failures since the last clearing, of all workers."""
         row = self.row + _FAILS
         epoch = count = 0
-        for cells in self._columns:
+        for cells in self.columns:
             value = cells[row]
             its_epoch = value >> _EPOCH_BIT
             if its_epoch == epoch:
@@ -134,7 +134,7 @@ class EndpointState:
 
     def _highest(self, row: int) -> int:
         highest = 0
-        for cells in self._columns:
+        for cells in self.columns:
             value = cells[row]
             if value > highest:  # noqa: PLR1730  max() would be a call for each cell
                 highest = value

@@ -24,6 +24,7 @@ from lb.upstream.idle import IdlePool
 if TYPE_CHECKING:
     from lb.proxy.http_session import HttpSession
 
+_SUCCESS = Outcome.SUCCESS
 _seen = seen_heads.recent.get
 
 
@@ -88,7 +89,7 @@ class Express:
             pool.idle[connection] = now
         else:
             pool.give(connection)
-        request.target.group.release(endpoint, Outcome.SUCCESS, now)
+        request.target.group.release(endpoint, _SUCCESS, now)
         seconds = now - self.started
         request.target.stats.succeed(status, seconds, sent)
         if context.access_log is not None:

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lb.balance.group import Group, Outcome
-from lb.balance.places import Key, LedgerPlaces, place_name
+from lb.balance.places import BoardPlaces, Key, LedgerPlaces, place_name
+from lb.board.area import Board
 from lb.board.group_state import GroupState
 from lb.board.ledger import Ledger
-from tests.lb.balance.specs import by_name, spec
+from tests.lb.balance.specs import by_name, group_of, spec
 from tests.lb.balance.workers import Workers
 
 NOW = 1000
@@ -199,3 +200,40 @@ def test_a_board_that_widens_shows_newcomers_to_all() -> None:
         workers.start(1)
         fail(workers.groups[1], "b")
         assert by_name(workers.groups[0], "b").fails == 1
+
+
+# In one process
+
+
+def test_rows_of_who_left_are_used_again_once_nothing_is_under_way_there() -> None:
+    group = group_of(spec("a"), spec("b"))
+    lease = group.acquire({by_name(group, "a")}, NOW)
+    assert lease is not None
+    group.reconcile([spec("a")], "round_robin")
+    group.reconcile([spec("a"), spec("c")], "round_robin")
+    c = by_name(group, "c")
+    assert (c.row != lease.row, c.active, lease.active) == (True, 0, 1)
+    group.release(lease, Outcome.FAILURE, NOW)
+    assert (c.fails, c.active, c.effective) == (0, 0, 1)
+    group.reconcile([spec("a"), spec("c"), spec("d")], "round_robin")
+    d = by_name(group, "d")
+    assert (d.row, d.fails, d.active, d.effective) == (lease.row, 0, 0, 1)
+
+
+# Columns that come later
+
+
+def test_least_conn_counts_the_connections_of_a_worker_that_came_later() -> None:
+    board = Board.create(2, 1000)
+    ledger = LedgerPlaces(board, Ledger(board))
+    specs = [spec("a"), spec("b")]
+    Group("web", places=ledger).reconcile(specs, "least_conn")
+    places = [BoardPlaces(board, 0, 1, ledger.rows), BoardPlaces(board, 1, 2, ledger.rows)]
+    first, later = (Group("web", places=each) for each in places)
+    first.reconcile(specs, "least_conn")
+    assert requests(first, 4) == "abab"
+    places[0].widen(2)
+    later.reconcile(specs, "least_conn")
+    for _ in range(3):
+        assert later.acquire({by_name(later, "b")}, NOW) is not None
+    assert requests(first, 4) == "bbbb"

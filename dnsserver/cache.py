@@ -11,6 +11,10 @@ from collections.abc import Callable, Iterator
 from dnsserver.stats import Kind
 
 
+COLLECTED = 16
+"""Forgotten entries that are given back for each new one."""
+
+
 class Entry:
     """Replies to one query, without their ID, in the order in which they are sent; `hits` counts them.
 
@@ -29,7 +33,8 @@ class Entry:
 class WireCache:
     """Maps query octets to entries; holds at most `max_entries` and about `max_bytes`.
 
-    `find` is the look-up to be used on the fast path. `on_drop` is given each entry that leaves, with its hits.
+    `find` is the look-up to be used on the fast path. `on_drop` is given each entry that leaves, with its hits. What
+    `clear` leaves is given back by `collect`, a little at a time: thousands of entries at once would take milliseconds.
     """
 
     def __init__(self, max_entries: int, max_bytes: int, on_drop: Callable[[Entry], None]) -> None:
@@ -38,6 +43,7 @@ class WireCache:
         self._on_drop = on_drop
         self._young: dict[bytes, Entry] = {}
         self._old: dict[bytes, Entry] = {}
+        self._left: list[Entry] = []
         self._bytes = 0
         self.find = self._young.get
 
@@ -45,9 +51,10 @@ class WireCache:
         return len(self._young) + len(self._old)
 
     def entries(self) -> Iterator[Entry]:
-        """All entries, for statistics."""
+        """All entries, for statistics: also those that are not given back yet."""
         yield from self._young.values()
         yield from self._old.values()
+        yield from self._left
 
     def revive(self, key: bytes) -> Entry | None:
         """Look among the elder entries, after `find` failed, and make the found one young again."""
@@ -63,14 +70,22 @@ class WireCache:
             if former is not None:
                 self._on_drop(former)
         self._insert(key, entry)
+        if self._left:
+            self.collect(COLLECTED)
 
     def clear(self) -> None:
-        """Drop everything."""
-        for entry in self.entries():
-            self._on_drop(entry)
+        """Forget everything."""
+        self.collect(len(self._left) - self._half_entries)
+        self._left += self._young.values()
+        self._left += self._old.values()
         self._young.clear()
         self._old.clear()
         self._bytes = 0
+
+    def collect(self, most: int) -> None:
+        """Give back up to so many of the entries that `clear` has left."""
+        for _ in range(min(most, len(self._left))):
+            self._on_drop(self._left.pop())
 
     def _insert(self, key: bytes, entry: Entry) -> None:
         if len(self._young) >= self._half_entries or self._bytes + entry.size > self._half_bytes:

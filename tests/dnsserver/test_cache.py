@@ -24,8 +24,11 @@ def test_finds_what_was_put_until_it_is_cleared() -> None:
     assert look_up(cache, b"q") is kept
     cache.clear()
     assert look_up(cache, b"q") is None
-    assert dropped == [kept]
+    assert list(cache.entries()) == [kept], "its hits still count"
     assert len(cache) == 0
+    cache.collect(10)
+    assert dropped == [kept]
+    assert not list(cache.entries())
 
 
 def test_a_find_method_taken_once_stays_good() -> None:
@@ -71,4 +74,21 @@ def test_every_entry_is_dropped_once() -> None:
         cache.put(bytes([number % 25]), each)
         look_up(cache, bytes([number % 7]))
     cache.clear()
+    cache.collect(50)
     assert len(dropped) == len(set(map(id, dropped))) == 50
+
+
+def test_what_was_cleared_is_given_back_a_little_with_each_new_entry_and_never_piles_up() -> None:
+    dropped: list[Entry] = []
+    cache = WireCache(1000, 1 << 30, dropped.append)
+    for number in range(100):
+        cache.put(bytes([number]), entry())
+    cache.clear()
+    assert not dropped
+    cache.put(b"new", entry())
+    assert 0 < len(dropped) < 100
+    for _ in range(20):
+        for number in range(1000):
+            cache.put(number.to_bytes(2, "big"), entry())
+        cache.clear()
+        assert len(list(cache.entries())) <= 2000

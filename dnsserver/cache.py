@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 
 from dnsserver.stats import Kind
 
-
 COLLECTED = 16
 """Forgotten entries that are given back for each new one."""
 

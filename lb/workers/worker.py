@@ -80,7 +80,6 @@ class Worker:
         self._plane = DataPlane(self._settings, self._stats, self._dns_stats, self._places)
         if self._plane.access_log is not None:
             self._log_reporter = LogReporter(self._plane.access_log)
-        self._channel.send("started")
 
     async def _obey(self) -> float:
         """Do what the messages say until it is to drain; return how long that may take."""

@@ -1,19 +1,47 @@
-"""The cache of recursors' replies: least recently used goes first. No I/O; the clock is an argument."""
+"""The cache of recursors' replies: least recently used goes first. No I/O; the clock is an argument.
+
+A reply whose time is over is kept for another day, to be served while no recursor answers (RFC 8767).
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from dnsserver.upstream import ForeignKey, ForeignReply
 
+MAX_STALE = 86400.0
+"""Seconds for which a reply is kept when its time is over (RFC 8767 section 5 suggests one to three days)."""
+
+
+class Found(NamedTuple):
+    """A reply, and its age in whole seconds; `stale` says that its time is over."""
+
+    reply: ForeignReply
+    age: int = 0
+    stale: bool = False
+
+    @property
+    def lasting(self) -> bool:
+        """Whether the next asker may be given the same."""
+        return self.stale or self.reply.lifetime > self.age
+
+
+@dataclass(slots=True)
+class _Kept:
+    reply: ForeignReply
+    since: float
+    failed: float | None = None
+
 
 class ForeignCache:
-    """Keeps replies for their lifetime, at most `max_bytes` of them. Times are seconds of one monotonic clock."""
+    """Keeps at most `max_bytes` of replies. Times are seconds of one monotonic clock."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._kept: OrderedDict[ForeignKey, tuple[ForeignReply, float]] = OrderedDict()
+        self._kept: OrderedDict[ForeignKey, _Kept] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -23,30 +51,40 @@ class ForeignCache:
         """About how many octets of memory all replies take."""
         return self._bytes
 
-    def get(self, key: ForeignKey, now: float) -> tuple[ForeignReply, int] | None:
-        """Return a reply and its age in whole seconds, None if there is none or its time is over."""
-        found = self._kept.get(key)
-        if found is None:
+    def get(self, key: ForeignKey, now: float) -> Found | None:
+        """Return a reply, stale or not; None if there is none, or it is stale for longer than a day."""
+        kept = self._kept.get(key)
+        if kept is None:
             return None
-        reply, since = found
-        age = int(now - since)
-        if age >= reply.lifetime:
+        age = int(now - kept.since)
+        if age >= kept.reply.lifetime + MAX_STALE:
             self._drop(key)
             return None
         self._kept.move_to_end(key)
-        return reply, age
+        return Found(kept.reply, age, age >= kept.reply.lifetime)
 
     def put(self, key: ForeignKey, reply: ForeignReply, now: float) -> None:
-        """Keep a reply, unless it has no lifetime or is larger than the cache."""
+        """Keep a reply, unless it has no lifetime or is larger than the cache; a former one goes in any case."""
         if key in self._kept:
             self._drop(key)
         if reply.lifetime <= 0 or reply.size > self._max_bytes:
             return
-        self._kept[key] = (reply, now)
+        self._kept[key] = _Kept(reply, now)
         self._bytes += reply.size
         while self._bytes > self._max_bytes:
             self._drop(next(iter(self._kept)))
 
+    def note_failure(self, key: ForeignKey, now: float) -> None:
+        """Remember that no recursor could answer a question."""
+        kept = self._kept.get(key)
+        if kept is not None:
+            kept.failed = now
+
+    def since_failure(self, key: ForeignKey, now: float) -> float | None:
+        """Return how many seconds ago no recursor could answer a question of which a reply is kept."""
+        kept = self._kept.get(key)
+        return None if kept is None or kept.failed is None else now - kept.failed
+
     def _drop(self, key: ForeignKey) -> None:
-        reply, _ = self._kept.pop(key)
-        self._bytes -= reply.size
+        kept = self._kept.pop(key)
+        self._bytes -= kept.reply.size

@@ -1,33 +1,31 @@
-"""Asking recursors: one exchange for many askers of the same question, in order from recursor to recursor."""
+"""Asking recursors: one exchange for many askers of the same question, from recursor to recursor.
+
+A loop (a recursor that forwards to us what we ask it) ends by itself: the question that comes back finds its exchange
+under way and waits for it, the recursor fails for want of a reply, and is asked last from then on.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from random import Random
 from typing import NamedTuple
 
-from dnsserver.foreign import ForeignCache
+from dnsserver.exchange import ask_recursor
+from dnsserver.foreign import ForeignCache, Found
+from dnsserver.health import RecursorHealth
 from dnsserver.message import Query
+from dnsserver.rules import ForwardRules, Labels
 from dnsserver.stats import DnsStats
-from dnsserver.upstream import (
-    ForeignKey,
-    ForeignReply,
-    foreign_key,
-    foreign_query,
-    is_reply,
-    is_truncated,
-    parse_reply,
-)
-from dnsserver.wire import MAX_MESSAGE, NOERROR, NXDOMAIN, FormatError, name_to_text
+from dnsserver.upstream import STALE_TTL, ForeignKey, ForeignReply, foreign_key
+from dnsserver.wire import CLASS_IN, FLAG_RD, NOERROR, NXDOMAIN, TYPE_NS, FormatError, name_to_text
 from lb.settings import Address, DnsSettings
 
 log = logging.getLogger(__name__)
 
-Deliver = Callable[[ForeignReply | None, int], None]
-"""Is given the reply and its age in seconds; None: no recursor had one."""
+Deliver = Callable[[Found | None], None]
+"""Is given the reply; None: no recursor had one."""
 
 MAX_QUESTIONS = 512
 """Different questions in flight; each holds a socket."""
@@ -35,7 +33,12 @@ MAX_QUESTIONS = 512
 MAX_WAITING = 8192
 """Askers that wait for an answer, all together."""
 
-CACHE_BYTES = 16 << 20
+REFRESH_PAUSE = 5.0
+"""Seconds between two attempts to replace a reply that is served stale."""
+
+_ROOT = b"\0" + TYPE_NS.to_bytes(2, "big") + CLASS_IN.to_bytes(2, "big")
+PROBE = Query(FLAG_RD, _ROOT, b"\0", (), TYPE_NS, CLASS_IN, None)
+"""What a recursor that is down is asked: the servers of the root, which every recursor knows."""
 
 
 class _Exchange(NamedTuple):
@@ -46,47 +49,64 @@ class _Exchange(NamedTuple):
 
 
 class Forwarder:
-    """Asks `recursors` in order until one answers NOERROR or NXDOMAIN.
+    """Asks the recursors that `rules` name for a question, until one answers NOERROR or NXDOMAIN.
 
-    Each attempt has `timeout` seconds, UDP and, after a truncated reply, TCP together. Each goes out from a random
+    They are asked in order or, by `settings`, in a random one; those that failed lately come last. Each has
+    `recursor_timeout` seconds, UDP and, after a truncated reply, TCP together. Each exchange goes out from a random
     port with a random ID, and only a reply of the asked recursor with that ID and question counts.
     """
 
-    def __init__(self, recursors: Sequence[Address], settings: DnsSettings, stats: DnsStats) -> None:
-        self._recursors = tuple(recursors)
-        self._timeout = settings.recursor_timeout
-        self._udp_size = settings.udp_size
+    def __init__(self, rules: ForwardRules, settings: DnsSettings, stats: DnsStats, rng: Random) -> None:
+        self._rules = rules
+        self._settings = settings
         self._stats = stats
+        self._rng = rng
         self._exchanges: dict[ForeignKey, _Exchange] = {}
+        self._probes: set[asyncio.Task[None]] = set()
         self._waiting = 0
-        self.cache = ForeignCache(CACHE_BYTES)
+        self.cache = ForeignCache(settings.cache_size)
+        self.health = RecursorHealth(rules.recursors)
 
     @property
     def in_flight(self) -> int:
         """How many questions are being asked."""
         return len(self._exchanges)
 
+    def serves(self, labels: Labels) -> bool:
+        """Tell whether there is a recursor for a name."""
+        return bool(self._rules.choose(labels))
+
     def ask(self, query: Query, deliver: Deliver) -> None:
         """Deliver a cached reply at once, or a recursor's later; None at once when too much is in flight."""
-        loop = asyncio.get_running_loop()
+        now = asyncio.get_running_loop().time()
         key = foreign_key(query)
-        cached = self.cache.get(key, loop.time())
-        if cached is not None:
+        found = self.cache.get(key, now)
+        if found is not None and not found.stale:
             self._stats.foreign_hits += 1
-            deliver(*cached)
+            deliver(found)
             return
         self._stats.foreign_misses += 1
+        if found is not None and self._is_hopeless(key, query, now):
+            self._deliver_stale(found, deliver)
+            self._refresh(key, query, now)
+            return
         exchange = self._exchanges.get(key)
         if self._waiting >= MAX_WAITING or (exchange is None and len(self._exchanges) >= MAX_QUESTIONS):
             self._stats.dropped["forwarder_full"] += 1
-            deliver(None, 0)
+            deliver(None)
             return
         self._waiting += 1
-        if exchange is not None:
-            exchange.waiting.append(deliver)
-            return
-        task = loop.create_task(self._run(key, query), name=f"dns-forward {name_to_text(query.qname)}")
-        self._exchanges[key] = _Exchange(task, [deliver])
+        if exchange is None:
+            exchange = self._start(key, query)
+        exchange.waiting.append(deliver)
+
+    def probe(self) -> None:
+        """To be called each second: see whether recursors that are down are back."""
+        loop = asyncio.get_running_loop()
+        for recursor in self.health.due(loop.time()):
+            task = loop.create_task(self._probe(recursor), name=f"dns-probe {recursor}")
+            self._probes.add(task)
+            task.add_done_callback(self._probes.discard)
 
     async def drain(self, grace: float) -> None:
         """Wait for up to `grace` seconds until the questions in flight are answered."""
@@ -95,28 +115,69 @@ class Forwarder:
             await asyncio.wait(tasks, timeout=grace)
 
     async def close(self) -> None:
-        """End all exchanges; those who wait get None."""
-        tasks = [exchange.task for exchange in self._exchanges.values()]
+        """End all exchanges; those who wait get a stale reply, or None."""
+        tasks = [*(exchange.task for exchange in self._exchanges.values()), *self._probes]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- stale replies
+
+    def _is_hopeless(self, key: ForeignKey, query: Query, now: float) -> bool:
+        """Tell whether recursors have just failed on a question, or would fail on any."""
+        failed = self.cache.since_failure(key, now)
+        return (failed is not None and failed < STALE_TTL) or self.health.all_down(self._rules.choose(query.labels))
+
+    def _deliver_stale(self, found: Found, deliver: Deliver) -> None:
+        self._stats.foreign_stale += 1
+        deliver(found)
+
+    def _refresh(self, key: ForeignKey, query: Query, now: float) -> None:
+        """Ask recursors for nobody but the cache, unless that was tried a moment ago."""
+        failed = self.cache.since_failure(key, now)
+        recently = failed is not None and failed < REFRESH_PAUSE
+        if not recently and key not in self._exchanges and len(self._exchanges) < MAX_QUESTIONS:
+            self._start(key, query)
+
+    # --- exchanges
+
+    def _start(self, key: ForeignKey, query: Query) -> _Exchange:
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._run(key, query), name=f"dns-forward {name_to_text(query.qname)}")
+        exchange = self._exchanges[key] = _Exchange(task, [])
+        return exchange
 
     async def _run(self, key: ForeignKey, query: Query) -> None:
         reply = None
         try:
             reply = await self._first_good(query)
-            if reply is not None:
-                self.cache.put(key, reply, asyncio.get_running_loop().time())
         except Exception as error:
             self._stats.fault(log, error)
         finally:
-            waiting = self._exchanges.pop(key).waiting
-            self._waiting -= len(waiting)
-            for deliver in waiting:
-                deliver(reply, 0)
+            self._finish(key, reply)
+
+    def _finish(self, key: ForeignKey, reply: ForeignReply | None) -> None:
+        """Keep a reply and give it to those who wait; without one they get what is kept of an earlier one."""
+        now = asyncio.get_running_loop().time()
+        waiting = self._exchanges.pop(key).waiting
+        self._waiting -= len(waiting)
+        if reply is not None:
+            self.cache.put(key, reply, now)
+            found: Found | None = Found(reply)
+        else:
+            self.cache.note_failure(key, now)
+            found = self.cache.get(key, now)
+        for deliver in waiting:
+            if found is not None and found.stale:
+                self._deliver_stale(found, deliver)
+            else:
+                deliver(found)
 
     async def _first_good(self, query: Query) -> ForeignReply | None:
-        for recursor in self._recursors:
+        recursors = list(self._rules.choose(query.labels))
+        if self._settings.recursor_strategy == "random":
+            self._rng.shuffle(recursors)
+        for recursor in self.health.order(recursors):
             result, reply = await self._ask_one(recursor, query)
             self._stats.forwarded[(str(recursor), result)] += 1
             if result == "ok":
@@ -125,45 +186,32 @@ class Forwarder:
 
     async def _ask_one(self, recursor: Address, query: Query) -> tuple[str, ForeignReply | None]:
         """Ask one recursor; return a label of the result, and the reply where that is `ok`."""
-        sent = foreign_query(query, secrets.randbelow(1 << 16), self._udp_size)
+        settings = self._settings
         try:
-            async with asyncio.timeout(self._timeout):
-                message = await self._exchange_udp(recursor, sent, query.question)
-                if is_truncated(message):
-                    message = await _exchange_tcp(recursor, sent, query.question)
-            reply = parse_reply(message, query.question)
+            reply = await ask_recursor(
+                recursor, query, settings.recursor_timeout, settings.udp_size, self._count_mismatch
+            )
         except TimeoutError:
-            return "timeout", None
+            return self._failed(recursor, "timeout"), None
         except (OSError, EOFError):
-            return "unreachable", None
+            return self._failed(recursor, "unreachable"), None
         except FormatError:
-            return "malformed", None
+            return self._failed(recursor, "malformed"), None
+        if self.health.replied(recursor):
+            log.info("DNS: the recursor %s replies again", recursor)
         return ("ok", reply) if reply.rcode in (NOERROR, NXDOMAIN) else ("refused", None)
 
-    async def _exchange_udp(self, recursor: Address, sent: bytes, question: bytes) -> bytes:
-        loop = asyncio.get_running_loop()
-        family = socket.AF_INET6 if ":" in recursor.host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_DGRAM) as sock:
-            sock.setblocking(False)
-            # Connecting draws a random port, and lets the kernel refuse what comes from elsewhere.
-            sock.connect(recursor)
-            await loop.sock_sendall(sock, sent)
-            while True:
-                message = await loop.sock_recv(sock, MAX_MESSAGE)
-                if is_reply(message, sent, question):
-                    return message
-                self._stats.dropped["recursor_mismatch"] += 1
+    async def _probe(self, recursor: Address) -> None:
+        try:
+            result, _ = await self._ask_one(recursor, PROBE)
+            self._stats.forwarded[(str(recursor), f"probe_{result}")] += 1
+        except Exception as error:
+            self._stats.fault(log, error)
 
+    def _failed(self, recursor: Address, result: str) -> str:
+        if self.health.failed(recursor, asyncio.get_running_loop().time()):
+            log.warning("DNS: the recursor %s failed (%s) and is asked last until it replies", recursor, result)
+        return result
 
-async def _exchange_tcp(recursor: Address, sent: bytes, question: bytes) -> bytes:
-    """Ask over TCP (RFC 7766); raise FormatError for a reply to something else."""
-    reader, writer = await asyncio.open_connection(recursor.host, recursor.port, limit=MAX_MESSAGE + 2)
-    try:
-        writer.write(len(sent).to_bytes(2, "big") + sent)
-        length = int.from_bytes(await reader.readexactly(2), "big")
-        message = await reader.readexactly(length)
-    finally:
-        writer.close()
-    if not is_reply(message, sent, question):
-        raise FormatError("a reply over TCP that is not one to our question")
-    return message
+    def _count_mismatch(self) -> None:
+        self._stats.dropped["recursor_mismatch"] += 1

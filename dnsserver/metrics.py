@@ -57,6 +57,15 @@ class DnsCollector:
         for labels, count in stats.forwarded.items():
             asked.add_metric(labels, count)
         yield asked
+        up = GaugeMetricFamily("dns_recursor_up", "0: did not reply lately and is asked last.", labels=("recursor",))
+        for recursor, state in gauges.recursors.items():
+            up.add_metric((recursor,), state)
+        yield up
+        yield CounterMetricFamily(
+            "dns_stale_answers",
+            "Foreign replies past their time, while no recursor answers; the wire cache may repeat one for a second.",
+            stats.foreign_stale,
+        )
         yield CounterMetricFamily(
             "dns_foreign_cache_hits", "Foreign names answered from the cache.", stats.foreign_hits
         )

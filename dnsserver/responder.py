@@ -11,12 +11,14 @@ from random import Random
 from dnsserver import replies
 from dnsserver.answers import Asked, answer, pointer_miss
 from dnsserver.cache import Entry, WireCache
+from dnsserver.foreign import Found
 from dnsserver.forwarder import Forwarder
+from dnsserver.hosts import Hosts
 from dnsserver.message import Query, Rejected, parse_query
 from dnsserver.records import Answer, Group, Record
 from dnsserver.replies import Encoder, Rotation, find_room
 from dnsserver.stats import DnsStats, Gauges, Kind, kind_of
-from dnsserver.upstream import ForeignReply
+from dnsserver.upstream import STALE_TTL
 from dnsserver.wire import (
     CLASS_IN,
     FLAG_RD,
@@ -88,6 +90,7 @@ class Responder:
         self._stats = stats
         self._forwarder = forwarder
         self._zone = zone
+        self._hosts = Hosts()
         self._rng = rng
         self._recursive = forwarder is not None
         self.udp = Lane(True, self._on_drop)
@@ -97,6 +100,14 @@ class Responder:
     def apply(self, zone: Zone) -> None:
         """Answer from another zone from now on."""
         self._zone = zone
+        self._forget()
+
+    def apply_hosts(self, hosts: Hosts) -> None:
+        """Answer names of another hosts file from now on."""
+        self._hosts = hosts
+        self._forget()
+
+    def _forget(self) -> None:
         for lane in (self.udp, self.tcp):
             lane.local.clear()
             lane.foreign.clear()
@@ -152,17 +163,18 @@ class Responder:
         if query.qclass != CLASS_IN:
             self._refuse(exchange, query, "class")
             return
-        found = answer(Asked(query.qname, query.labels, query.qtype), self._zone, self._rng)
+        asked = Asked(query.qname, query.labels, query.qtype)
+        found = answer(asked, self._zone, self._rng) or self._hosts.answer(asked)
         if found is None:
             self._outside(exchange, query)
-        elif found.dangling is not None and self._forwarder and query.qtype in _CHASED:
+        elif found.dangling is not None and query.qtype in _CHASED:
             self._complete(exchange, query, found, found.dangling)
         else:
             self._keep(exchange, exchange.lane.local, self._encode(exchange, query, found))
 
     def _outside(self, exchange: _Exchange, query: Query) -> None:
-        """Answer a question that the zone has nothing on."""
-        if self._forwarder is not None:
+        """Answer a question that neither the zone nor the hosts file has anything on."""
+        if self._forwarder is not None and self._forwarder.serves(query.labels):
             self._forward(self._forwarder, exchange, query)
         elif query.labels[-1:] == (b"arpa",):
             found = pointer_miss(self._zone)
@@ -171,13 +183,14 @@ class Responder:
             self._refuse(exchange, query, "foreign_name")
 
     def _forward(self, forwarder: Forwarder, exchange: _Exchange, query: Query) -> None:
-        def deliver(reply: ForeignReply | None, age: int) -> None:
+        def deliver(found: Found | None) -> None:
             try:
-                if reply is None:
+                if found is None:
                     self._fail(exchange, query)
                     return
-                body = reply.for_client(query, age, exchange.lane.udp, self._settings)
-                if reply.lifetime > age:
+                udp = exchange.lane.udp
+                body = found.reply.for_client(query, found.age, udp, self._settings, stale=found.stale)
+                if found.lasting:
                     self._keep(exchange, exchange.lane.foreign, Rotation(body, repeat(body), len(body)))
                 else:
                     self._send(exchange, body)
@@ -188,20 +201,25 @@ class Responder:
         forwarder.ask(query, deliver)
 
     def _complete(self, exchange: _Exchange, query: Query, found: Answer, target: bytes) -> None:
-        """Ask recursors for the addresses of a CNAME's foreign target and append them."""
-        assert self._forwarder is not None
+        """Append the addresses of a CNAME's foreign target, from the hosts file or from recursors."""
         zone = self._zone
         qtype = _CHASED[query.qtype]
-        question = target + qtype.to_bytes(2, "big") + CLASS_IN.to_bytes(2, "big")
         labels = tuple(split_name(target.lower()))
+        known = self._hosts.answer(Asked(target, labels, qtype))
+        if known is not None or self._forwarder is None or not self._forwarder.serves(labels):
+            whole = found
+            if known is not None:
+                whole = _with_records(found, [record for group in known.groups for record in group.answers])
+            self._keep(exchange, exchange.lane.local, self._encode(exchange, query, whole))
+            return
+        question = target + qtype.to_bytes(2, "big") + CLASS_IN.to_bytes(2, "big")
         asked = Query(FLAG_RD, question, target, labels, qtype, CLASS_IN, None)
 
-        def deliver(reply: ForeignReply | None, age: int) -> None:
+        def deliver(replied: Found | None) -> None:
             try:
-                records = reply.addresses() if reply is not None else []
-                whole = _with_records(found, records, age)
-                encoded = self._encode(exchange, query, whole)
-                if reply is not None and reply.lifetime > age and zone is self._zone:
+                records = _records_of(replied) if replied is not None else []
+                encoded = self._encode(exchange, query, _with_records(found, records))
+                if replied is not None and replied.lasting and zone is self._zone:
                     self._keep(exchange, exchange.lane.foreign, encoded)
                 else:
                     self._send(exchange, encoded.first)
@@ -258,6 +276,7 @@ class Responder:
             foreign_bytes=forwarder.cache.bytes if forwarder else 0,
             in_flight=forwarder.in_flight if forwarder else 0,
             generation=self._zone.snapshot.generation,
+            recursors=forwarder.health.states() if forwarder else {},
         )
 
 
@@ -273,10 +292,18 @@ class _Exchange:
         self.send = send
 
 
-def _with_records(found: Answer, more: list[Record], age: int) -> Answer:
-    """Return an answer of one CNAME with recursors' records after it, under the TTL that the answer wants."""
+def _records_of(found: Found) -> list[Record]:
+    """Return the addresses in a reply, and the CNAMEs to them, with the TTLs that are left."""
+    return [
+        record._replace(ttl=STALE_TTL if found.stale else max(record.ttl - found.age, 0))
+        for record in found.reply.addresses()
+    ]
+
+
+def _with_records(found: Answer, more: list[Record]) -> Answer:
+    """Return an answer of one CNAME with records of its target after it, under the TTL that the answer wants."""
     group = found.groups[0]
     ttl = found.dangling_ttl
-    added = (record._replace(ttl=max(record.ttl - age, 0) if ttl is None else ttl) for record in more)
+    added = more if ttl is None else [record._replace(ttl=ttl) for record in more]
     whole = Group((*group.answers, *added), group.additional)
     return Answer(groups=(whole,), additional=found.additional, drawn=found.drawn)

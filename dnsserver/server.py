@@ -11,15 +11,17 @@ from socket import socket
 
 from dnsserver.clients import Clients
 from dnsserver.forwarder import Forwarder
+from dnsserver.hostsfile import HostsFile
 from dnsserver.localhosts import local_hosts
 from dnsserver.resolvconf import without_own
 from dnsserver.responder import Responder
+from dnsserver.rules import ForwardRules
 from dnsserver.stats import DnsStats
 from dnsserver.tcp import TcpConnections
 from dnsserver.udp import UdpPort
 from dnsserver.zone import Zone
 from lb.catalog.model import Snapshot
-from lb.settings import DnsSettings
+from lb.settings import Address, DnsSettings
 from lb.sockets import BACKLOG, address_of
 
 log = logging.getLogger(__name__)
@@ -29,7 +31,7 @@ TICK = 1.0
 
 
 class DnsServer:
-    """Answers names of the catalog under `settings.domain`, and asks recursors for all others.
+    """Answers names of the catalog under `settings.domain` and of a hosts file, and asks recursors for all others.
 
     Only clients on local networks and those of `settings.allow` are answered, others are refused.
     Until the first `apply`, names of the domain are SERVFAIL. To be used from the event loop alone.
@@ -46,19 +48,19 @@ class DnsServer:
         self._ports: list[UdpPort] = []
         self._servers: list[asyncio.Server] = []
         self._tick: asyncio.TimerHandle | None = None
+        self._hosts_file = HostsFile(settings.hosts) if settings.hosts is not None else None
+        self._reading: asyncio.Task[None] | None = None
 
     async def start(self, udp: Sequence[socket], tcp: Sequence[socket]) -> None:
         """Serve on bound sockets, which are the server's from here."""
         addresses = tuple(dict.fromkeys(map(address_of, udp)))
         loop = asyncio.get_running_loop()
         settings, stats = self._settings, self._stats
-        own_hosts = local_hosts(recursor.host for recursor in settings.recursors)
-        recursors = without_own(settings.recursors, addresses, own_hosts)
-        for recursor in settings.recursors:
-            if recursor not in recursors:
-                log.warning("DNS: the recursor %s is this server itself and is not asked", recursor)
-        self._forwarder = Forwarder(recursors, settings, stats) if recursors else None
+        rules = self._rules(addresses)
+        self._forwarder = Forwarder(rules, settings, stats, Random()) if rules.recursors else None
         self._responder = Responder(settings, stats, self._forwarder, self._zone, Random())
+        if self._hosts_file is not None:
+            await self._read_hosts(self._hosts_file, self._responder)
         self._connections = TcpConnections(self._responder, self._clients, stats, loop.time)
         for sock in udp:
             port = UdpPort(sock, self._responder, self._clients, stats)
@@ -71,9 +73,29 @@ class DnsServer:
             "DNS for %s. on %s, recursors: %s, clients beside local ones: %s",
             settings.domain,
             ", ".join(map(str, addresses)),
-            ", ".join(map(str, recursors)) or "none",
+            ", ".join(map(str, rules.recursors)) or "none",
             ", ".join(map(str, settings.allow)) or "none",
         )
+
+    def _rules(self, addresses: Sequence[Address]) -> ForwardRules:
+        """Return who is asked for foreign names, without this server itself: that would go round in circles."""
+        settings = self._settings
+        given = (*settings.recursors, *(rule.recursor for rule in settings.forward))
+        others = without_own(given, addresses, local_hosts(each.host for each in given))
+        ourselves = dict.fromkeys(recursor for recursor in given if recursor not in others)
+        for recursor in ourselves:
+            log.warning("DNS: the recursor %s is this server itself and is not asked", recursor)
+        return ForwardRules(settings.forward, settings.recursors, ourselves)
+
+    async def _read_hosts(self, file: HostsFile, responder: Responder) -> None:
+        """Answer from the hosts file as it is now; a slow disk keeps nobody waiting."""
+        try:
+            hosts = await asyncio.to_thread(file.read_if_changed)
+        except Exception as error:
+            self._stats.fault(log, error)
+            return
+        if hosts is not None:
+            responder.apply_hosts(hosts)
 
     def apply(self, snapshot: Snapshot) -> None:
         """Answer from this catalog from now on; all replies made from the former one are forgotten."""
@@ -89,6 +111,8 @@ class DnsServer:
         loop = asyncio.get_running_loop()
         if self._tick is not None:
             self._tick.cancel()
+        if self._reading is not None:
+            self._reading.cancel()
         for port in self._ports:
             port.stop(loop)
         for server in self._servers:
@@ -111,4 +135,10 @@ class DnsServer:
         self._responder.sweep()
         self._connections.sweep()
         self._clients.sweep()
-        self._tick = asyncio.get_running_loop().call_later(TICK, self._on_tick)
+        loop = asyncio.get_running_loop()
+        if self._forwarder is not None:
+            self._forwarder.probe()
+        if self._hosts_file is not None and (self._reading is None or self._reading.done()):
+            reading = self._read_hosts(self._hosts_file, self._responder)
+            self._reading = loop.create_task(reading, name="dns-hosts")
+        self._tick = loop.call_later(TICK, self._on_tick)

@@ -6,8 +6,9 @@ Where several workers answer, each reports what it has counted to one `DnsStats`
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from logging import Logger
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from dnsserver.wire import RCODE_NAMES, TYPE_NAMES
@@ -55,9 +56,11 @@ class Gauges(NamedTuple):
     foreign_bytes: int = 0
     in_flight: int = 0
     generation: int = 0
+    recursors: Mapping[str, int] = MappingProxyType({})
+    """1 for each recursor that is up, 0 for one that is down."""
 
 
-_NUMBERS = ("foreign_hits", "foreign_misses", "tcp_accepted")
+_NUMBERS = ("foreign_hits", "foreign_misses", "foreign_stale", "tcp_accepted")
 _TALLIES = ("built", "refused", "dropped", "forwarded", "faults")
 _ROWS = ("built", "cached", "forwarded")
 """Tallies whose keys are tuples; in JSON, each is a list of rows: the key's parts, then the count."""
@@ -108,6 +111,7 @@ _READERS: dict[str, Reader] = {
     **dict.fromkeys(("built", "cached"), _rows_of(4, _read_kind)),
     "forwarded": _rows_of(2, _read_exchange),
     **dict.fromkeys(("refused", "dropped", "faults"), tally_of(read_label)),
+    "recursors": tally_of(read_label),
     "state": _read_state,
 }
 
@@ -130,12 +134,14 @@ class DnsStats:
         self.faults: Counter[str] = Counter()
         self.foreign_hits = 0
         self.foreign_misses = 0
+        self.foreign_stale = 0
         self.tcp_open = 0
         self.tcp_accepted = 0
         self.gauges: Callable[[], Gauges] = Gauges
         self._told: dict[str, Counter[Any]] = {}
         self._told_numbers: Counter[str] = Counter()
         self._told_state: dict[str, int] = {}
+        self._told_recursors: dict[str, int] = {}
 
     @property
     def replies(self) -> int:
@@ -163,6 +169,8 @@ class DnsStats:
             state = {"tcp_open": self.tcp_open, **{name: getattr(seen, name) for name in _GAUGES}}
             if state != self._told_state:
                 self._told_state = changes["state"] = state
+            if seen.recursors != self._told_recursors:
+                self._told_recursors = changes["recursors"] = dict(seen.recursors)
         for name, tally in now.items():
             if more := tally - self._told.get(name, Counter()):
                 changes[name] = [[*key, count] for key, count in more.items()] if name in _ROWS else dict(more)
@@ -179,13 +187,17 @@ class DnsTotals(DnsStats):
     def __init__(self) -> None:
         super().__init__()
         self._states: dict[int, dict[str, int]] = {}
+        self._recursors: dict[int, dict[str, int]] = {}
         self.gauges = self._sum
 
     def add(self, changes: object, worker: int) -> None:
         """Add the `changes` of a worker. Raises ReportError, and then nothing was added."""
         found = read_fields(changes, _READERS, f"worker {worker}: DNS")
         state = found.pop("state", None)
+        recursors = found.pop("recursors", None)
         increase(self, found)
+        if recursors is not None:
+            self._recursors[worker] = recursors
         if state is not None:
             self._states[worker] = state
             self._count_open()
@@ -193,13 +205,21 @@ class DnsTotals(DnsStats):
     def forget(self, worker: int) -> None:
         """Take away what was open and kept in a worker that is gone; what it has counted stays."""
         self._states.pop(worker, None)
+        self._recursors.pop(worker, None)
         self._count_open()
 
     def _count_open(self) -> None:
         self.tcp_open = sum(state["tcp_open"] for state in self._states.values())
 
     def _sum(self) -> Gauges:
-        """The gauges of all workers together; the catalog is the oldest that one of them answers from."""
+        """The gauges of all workers together.
+
+        The catalog is the oldest that one of them answers from; a recursor is up when each of them finds it so.
+        """
+        recursors: dict[str, int] = {}
+        for states_of_one in self._recursors.values():
+            for name, up in states_of_one.items():
+                recursors[name] = min(up, recursors.get(name, 1))
         states = self._states.values()
         summed = Counter[str]()
         for state in states:
@@ -210,4 +230,5 @@ class DnsTotals(DnsStats):
             foreign_bytes=summed["foreign_bytes"],
             in_flight=summed["in_flight"],
             generation=min((state["generation"] for state in states), default=0),
+            recursors=recursors,
         )

@@ -36,21 +36,23 @@ from lb.settings import DnsSettings
 MAX_LIFETIME = 86400
 """Seconds for which a reply is kept at most."""
 
+STALE_TTL = 30
+"""TTL of records whose time is over (RFC 8767 section 4)."""
+
 MAX_NEGATIVE_LIFETIME = 3600
 """Seconds for which "there is no such name" is kept at most (RFC 2308 section 5 asks for a bound)."""
 
 _HEADER = Struct("!6H")
 _COUNTS = Struct("!5H")
 _FIXED = Struct("!HHIH")
-_OPT_SIZE = 11
+_OPT = Struct("!BHHIH")
 
 
 class ForeignKey(NamedTuple):
-    """What makes two foreign questions the same: they may differ in case and ID only."""
+    """What makes two foreign questions the same: those who ask for DNSSEC, or for no check of it, stand apart."""
 
     qname: bytes
     qtype: int
-    edns: bool
     dnssec_ok: bool
     checking_disabled: bool
 
@@ -59,18 +61,20 @@ def foreign_key(query: Query) -> ForeignKey:
     """Return the key of a client's question."""
     edns = query.edns
     dnssec_ok = edns is not None and edns.dnssec_ok
-    return ForeignKey(query.qname.lower(), query.qtype, edns is not None, dnssec_ok, bool(query.flags & FLAG_CD))
+    return ForeignKey(query.qname.lower(), query.qtype, dnssec_ok, bool(query.flags & FLAG_CD))
 
 
 def foreign_query(query: Query, ident: int, udp_size: int) -> bytes:
-    """Return the message that asks a recursor the client's question; recursion is desired in any case."""
+    """Return the message that asks a recursor the client's question; recursion is desired in any case.
+
+    It has EDNS with our own UDP size, whatever the client's; with a size of 0 it has none.
+    """
     key = foreign_key(query)
     flags = FLAG_RD | (FLAG_CD if key.checking_disabled else 0)
-    head = _HEADER.pack(ident, flags, 1, 0, 0, 1 if key.edns else 0)
-    if not key.edns:
+    head = _HEADER.pack(ident, flags, 1, 0, 0, 1 if udp_size else 0)
+    if not udp_size:
         return head + query.question
-    ttl = 0x8000 if key.dnssec_ok else 0
-    return head + query.question + Struct("!BHHIH").pack(0, TYPE_OPT, udp_size, ttl, 0)
+    return head + query.question + _OPT.pack(0, TYPE_OPT, udp_size, 0x8000 if key.dnssec_ok else 0, 0)
 
 
 def is_reply(message: bytes, sent: bytes, question: bytes) -> bool:
@@ -135,8 +139,10 @@ class ForeignReply:
             return Record(owner, part.type, part.ttl, b"", (read_name(self.message, data),))
         return Record(owner, part.type, part.ttl, self.message[data : part.end])
 
-    def for_client(self, query: Query, age: int, udp: bool, settings: DnsSettings) -> bytes:
+    def for_client(self, query: Query, age: int, udp: bool, settings: DnsSettings, *, stale: bool = False) -> bytes:
         """Return the reply to a client's query, without ID: TTLs less `age` seconds, cut to the client's room.
+
+        A `stale` reply has TTLs of 30 seconds instead.
 
         The question is spelled as this client spelled it. TC is set when a record of answer or authority is missing;
         additional records may be left out silently (RFC 2181 section 9).
@@ -156,9 +162,10 @@ class ForeignReply:
         reply = bytearray(self.message[:end])
         reply[2:HEADER] = _COUNTS.pack(flags, 1, counts[0], counts[1], counts[2] + bool(opt))
         reply[HEADER : HEADER + len(query.question)] = query.question
-        if age:
+        if age or stale:
             for part in kept:
-                reply[part.fixed + 4 : part.fixed + 8] = max(part.ttl - age, 0).to_bytes(4, "big")
+                ttl = STALE_TTL if stale else max(part.ttl - age, 0)
+                reply[part.fixed + 4 : part.fixed + 8] = ttl.to_bytes(4, "big")
         return bytes(reply[2:]) + opt
 
 

@@ -160,6 +160,22 @@ FLAGS: tuple[Flag, ...] = (
         "DNS server for all other names (those of /etc/resolv.conf), or off; may repeat",
         True,
     ),
+    Flag(
+        "forward",
+        "SUFFIX=ADDR[:PORT]",
+        values.forward_rule,
+        "DNS server for names under this suffix; the longest suffix wins; may repeat, with the same suffix, too",
+        True,
+    ),
+    Flag("hosts", "PATH", _readable_file, "hosts(5) file that DNS answers from; it is read again when it changes"),
+    Flag(
+        "dns-recursor-strategy",
+        "sequential|random",
+        _choice("sequential", "random"),
+        "in which order recursors are asked (sequential)",
+    ),
+    Flag("dns-recursor-timeout", "TIME", _pd, "for one recursor's answer (2s)"),
+    Flag("dns-cache", "SIZE", values.size, "memory for recursors' answers in each worker, 0: none are kept (16m)"),
     Flag("dc", "NAME", str.lower, "datacenter (the agent's own)"),
     Flag("dns-domain", "NAME", values.domain, "suffix of the catalog's names (consul)"),
     Flag("dns-ttl", "TIME", values.ttl, "TTL of the catalog's records (0)"),
@@ -270,6 +286,7 @@ def read_settings(given: argparse.Namespace, environ: Mapping[str, str] | None =
     tcp = _section(TcpSettings, found, {"tcp": "host", "tcp-idle-timeout": "idle_timeout"})
     tls = _section(TlsSettings, found, _TLS)
     dns = _section(DnsSettings, found, _DNS)
+    _check_rules(dns)
     settings = Settings(
         consul=_consul(found, environ),
         routing=RoutingSettings(domains=found.get("domain", ())),
@@ -338,6 +355,11 @@ _DNS = {
     "dns-only-passing": "only_passing",
     "dns-tc": "truncate",
     "dns-allow": "allow",
+    "forward": "forward",
+    "hosts": "hosts",
+    "dns-recursor-strategy": "recursor_strategy",
+    "dns-recursor-timeout": "recursor_timeout",
+    "dns-cache": "cache_size",
 }
 
 
@@ -396,6 +418,15 @@ def _recursors(found: Mapping[str, Any], listen: tuple[Address, ...]) -> tuple[A
         if recursor not in others:
             raise SettingsError("--recursor", f"{recursor} is this server itself")
     return recursors
+
+
+def _check_rules(dns: DnsSettings) -> None:
+    """Refuse a rule that would ask this server itself, and one for names that recursors are never asked."""
+    for rule in dns.forward:
+        if not without_own([rule.recursor], dns.listen):
+            raise SettingsError("--forward", f"{rule}: this is the server itself")
+        if f".{rule.suffix}".endswith(f".{dns.domain}"):
+            raise SettingsError("--forward", f"{rule}: names under {dns.domain} are answered from the catalog")
 
 
 def _resolv_conf() -> tuple[Address, ...]:

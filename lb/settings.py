@@ -130,6 +130,16 @@ class ProxyProtocolSettings:
     max_size: int = 4 << 10
 
 
+class ForwardRule(NamedTuple):
+    """Names under `suffix` (lower case, no dots at its ends) are asked of `recursor`."""
+
+    suffix: str
+    recursor: Address
+
+    def __str__(self) -> str:
+        return f"{self.suffix}={self.recursor}"
+
+
 @dataclass(frozen=True, slots=True)
 class DnsSettings:
     """The DNS server.
@@ -137,6 +147,9 @@ class DnsSettings:
     `domain` is lower case, without dots at its ends. `ttl` is for records of services and nodes (Consul's
     default is 0). `truncate` sets TC on a reply that was cut for UDP. `recursors` is empty when foreign names
     are refused. `allow` are networks whose clients are answered, beside those that are not public.
+
+    `forward` are recursors for names under a suffix, the longest suffix wins. `hosts` is a hosts(5) file that comes
+    before both. `cache_size` is how many octets of recursors' replies each worker keeps.
     """
 
     listen: tuple[Address, ...] = (Address("0.0.0.0", 53),)
@@ -144,6 +157,10 @@ class DnsSettings:
     datacenter: str = ""
     recursors: tuple[Address, ...] = ()
     recursor_timeout: float = 2.0
+    recursor_strategy: Literal["sequential", "random"] = "sequential"
+    forward: tuple[ForwardRule, ...] = ()
+    hosts: Path | None = None
+    cache_size: int = 16 << 20
     ttl: int = 0
     only_passing: bool = False
     truncate: bool = True

@@ -10,7 +10,7 @@ import re
 from ipaddress import IPv6Network
 from urllib.parse import urlsplit
 
-from lb.settings import Address, Network
+from lb.settings import Address, ForwardRule, Network
 
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)?")
 _SIZE = re.compile(r"([0-9]{1,15})([kKmMgG]?)")
@@ -112,6 +112,14 @@ def address(text: str, default_port: int | None = None) -> Address:
 def resolver(text: str) -> Address:
     """`ADDR[:PORT]` of a DNS server; the port is 53 unless given."""
     return address(text, default_port=53)
+
+
+def forward_rule(text: str) -> ForwardRule:
+    """`SUFFIX=ADDR[:PORT]`: who is asked for names under a suffix."""
+    suffix, sign, recursor = text.partition("=")
+    if not sign:
+        raise ValueError(f"{text!r} is not SUFFIX=ADDR[:PORT]")
+    return ForwardRule(domain(suffix), resolver(recursor))
 
 
 def network(text: str) -> Network:

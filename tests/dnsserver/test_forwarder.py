@@ -2,54 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lb.settings import Address, DnsSettings
-from tests.support.dns import Seen, ask_tcp, ask_udp, make_query, read_reply
-from tests.support.dns_catalog import instance, snapshot
-from tests.support.dns_server import LOOPBACK, RunningDns, running_dns
+from lb.settings import Address
+from tests.support.dns import ask_tcp, ask_udp, make_query, read_reply
 from tests.support.process import free_ports, wait_until
-from tests.support.recursor import Recursor, Script, answer, running_recursor
-
-CATALOG = snapshot([instance("web", 1), instance("ext", 1, service_address="db.example.net")])
-
-
-def good(address: str = "192.0.2.1", ttl: int = 60) -> Script:
-    return lambda query: [answer(query, f"{qname(query)} {ttl} A {address}")]
-
-
-def qname(query: bytes) -> str:
-    labels = []
-    pos = 12
-    while query[pos]:
-        labels.append(query[pos + 1 : pos + 1 + query[pos]].decode())
-        pos += 1 + query[pos]
-    return ".".join(labels) + "."
-
-
-def fails(rcode: str) -> Script:
-    return lambda query: [answer(query, rcode=rcode)]
-
-
-def silent(query: bytes) -> list[bytes]:
-    return []
-
-
-@contextlib.contextmanager
-def forwarding(*recursors: Recursor | Address, timeout: float = 0.3) -> Iterator[RunningDns]:
-    addresses = tuple(each.address if isinstance(each, Recursor) else each for each in recursors)
-    settings = DnsSettings(listen=LOOPBACK, recursors=addresses, recursor_timeout=timeout)
-    with running_dns(settings, CATALOG) as dns:
-        yield dns
-
-
-def ask(dns: RunningDns, name: str = "www.example.org", **options: object) -> Seen:
-    return read_reply(ask_udp(dns.port, make_query(name, **options)))  # type: ignore[arg-type]
+from tests.support.recursor import Script, answer, ask, fails, forwarding, good, qname, running_recursor, silent
 
 
 def test_a_foreign_name_is_asked_once_and_then_cached() -> None:
@@ -87,7 +48,99 @@ def test_a_recursor_that_fails_is_followed_by_the_next(first: Script) -> None:
         forwarding(bad, next_one) as dns,
     ):
         assert ask(dns).data == ["192.0.2.2"]
-        assert len(bad.queries) == 1
+        assert bad.names == ["www.example.org."]
+
+
+def test_one_that_failed_is_asked_last_until_it_replies_to_a_probe() -> None:
+    with (
+        running_recursor(silent) as first,
+        running_recursor(good("192.0.2.2")) as second,
+        forwarding(first, second) as dns,
+    ):
+        assert ask(dns, "a.example").data == ["192.0.2.2"]
+        assert ask(dns, "b.example").data == ["192.0.2.2"]
+        assert "b.example." not in first.names
+        wait_until(lambda: "." in first.names, what="the recursor is probed")
+        assert dns.stats.gauges().recursors == {str(first.address): 0, str(second.address): 1}
+        first.udp = good("192.0.2.1")
+        wait_until(lambda: dns.stats.gauges().recursors[str(first.address)], what="the recursor is up")
+        assert ask(dns, "c.example").data == ["192.0.2.1"]
+        assert dns.stats.forwarded[str(first.address), "probe_ok"] == 1
+        first.udp = silent
+        assert ask(dns, "d.example").data == ["192.0.2.2"]
+        assert ask(dns, "e.example").data == ["192.0.2.2"]
+        assert "e.example." not in first.names
+
+
+def test_an_rcode_that_is_no_answer_does_not_put_a_recursor_last() -> None:
+    with (
+        running_recursor(fails("SERVFAIL")) as first,
+        running_recursor(good()) as second,
+        forwarding(first, second) as dns,
+    ):
+        ask(dns, "a.example")
+        ask(dns, "b.example")
+        assert first.names == ["a.example.", "b.example."]
+
+
+def test_recursors_are_asked_at_random() -> None:
+    with (
+        running_recursor(good()) as first,
+        running_recursor(good()) as second,
+        forwarding(first, second, recursor_strategy="random") as dns,
+    ):
+        names = [f"h{number}.example." for number in range(24)]
+        for name in names:
+            ask(dns, name)
+        assert sorted(first.names + second.names) == sorted(names)
+        assert first.names
+        assert second.names
+
+
+def test_a_lost_packet_is_sent_again_within_the_time_for_a_reply() -> None:
+    seen: list[bytes] = []
+
+    def script(query: bytes) -> list[bytes]:
+        seen.append(query)
+        return good()(query) if len(seen) > 1 else []
+
+    with running_recursor(script) as recursor, forwarding(recursor, timeout=1) as dns:
+        assert ask(dns).data == ["192.0.2.1"]
+        assert seen[0] == seen[1]
+        assert dns.stats.forwarded == {(str(recursor.address), "ok"): 1}
+
+
+@pytest.mark.parametrize("rcode", ["FORMERR", "NOTIMP"])
+def test_a_recursor_without_edns_is_asked_without(rcode: str) -> None:
+    def script(query: bytes) -> list[bytes]:
+        return [answer(query, rcode=rcode)] if query[11] else good()(query)
+
+    with running_recursor(script) as recursor, forwarding(recursor) as dns:
+        assert ask(dns, edns=4096).data == ["192.0.2.1"]
+        assert [query[11] for _, query in recursor.queries] == [1, 0]
+
+
+def test_a_loop_ends_with_the_next_recursor() -> None:
+    """The first recursor asks us what we ask it, with an ID of its own, and says what we say."""
+    looped: list[bytes] = []
+
+    def ask_back(query: bytes) -> list[bytes]:
+        looped.append(query)
+        socket_to_us.sendto(b"\0\7" + query[2:], ("127.0.0.1", dns.port))
+        return []
+
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as socket_to_us,
+        running_recursor(ask_back) as first,
+        running_recursor(good("192.0.2.2")) as second,
+        forwarding(first, second) as dns,
+    ):
+        assert ask(dns).data == ["192.0.2.2"]
+        assert len(looped) == 2, "the question and its repetition, however often it came round"
+        socket_to_us.settimeout(10)
+        assert read_reply(socket_to_us.recv(4096)).data == ["192.0.2.2"]
+        assert ask(dns, "other.example").data == ["192.0.2.2"]
+        assert len(second.names) == 2
 
 
 def test_a_port_without_recursor_does_not_cost_the_timeout() -> None:
@@ -173,6 +226,25 @@ def test_too_many_questions_in_flight_are_servfail(monkeypatch: pytest.MonkeyPat
         assert dns.stats.dropped["forwarder_full"] == 1
 
 
+def test_nothing_is_kept_in_a_cache_of_no_size() -> None:
+    with running_recursor(good()) as recursor, forwarding(recursor, cache_size=0) as dns:
+        ask(dns)
+        ask(dns, edns=1232)
+        assert len(recursor.queries) == 2
+        assert dns.stats.gauges().foreign_bytes == 0
+
+
+def test_a_client_that_asks_for_dnssec_has_answers_of_its_own() -> None:
+    with running_recursor(good()) as recursor, forwarding(recursor) as dns:
+        plain = make_query("www.example.org", edns=1232)
+        for packet in (plain, plain[:-4] + b"\x80" + plain[-3:], make_query("www.example.org", cd=1)):
+            ask_udp(dns.port, packet)
+        flags = [(query[3] & 0x10, query[-4] & 0x80) for _, query in recursor.queries]
+        assert flags == [(0, 0), (0, 0x80), (0x10, 0)]
+        ask_udp(dns.port, make_query("www.example.org"))
+        assert len(recursor.queries) == 3, "with EDNS or without makes no difference"
+
+
 def test_unknown_reverse_names_go_to_recursors() -> None:
     def script(query: bytes) -> list[bytes]:
         return [answer(query, "9.0.0.10.in-addr.arpa. 60 PTR x.example.")]
@@ -211,6 +283,40 @@ def test_a_host_name_that_no_recursor_knows_stays_a_cname() -> None:
     with running_recursor(fails("SERVFAIL")) as recursor, forwarding(recursor) as dns:
         seen = ask(dns, "ext.service.consul")
         assert (seen.rcode, seen.data) == ("NOERROR", ["db.example.net."])
+
+
+def test_stale_answers_while_no_recursor_replies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dnsserver.forwarder.REFRESH_PAUSE", 0.5)
+    with running_recursor(good(ttl=1)) as recursor, forwarding(recursor) as dns:
+        assert ask(dns).answer[0][2] == 1
+        recursor.udp = silent
+        stale = wait_until(lambda: [r for r in ask(dns).answer if r[2] == 30], what="a stale answer")
+        assert stale == [("www.example.org.", "A", 30, "192.0.2.1")]
+        assert dns.stats.foreign_stale > 0
+        assert ask(dns, "never.asked.example").rcode == "SERVFAIL"
+        recursor.udp = good("192.0.2.2")
+        wait_until(lambda: ask(dns).data == ["192.0.2.2"], what="the answer is fresh again")
+
+
+def test_a_stale_answer_is_given_only_after_recursors_failed() -> None:
+    with running_recursor(good(ttl=1)) as recursor, forwarding(recursor, timeout=5) as dns:
+        ask(dns)
+        recursor.udp = good("192.0.2.2", ttl=60)
+        wait_until(lambda: ask(dns).data == ["192.0.2.2"], what="the new address")
+        assert dns.stats.foreign_stale == 0
+        assert len(recursor.queries) == 2
+
+
+def test_a_question_that_recursors_fail_on_is_asked_in_the_background_at_most_every_few_seconds() -> None:
+    with running_recursor(good(ttl=1)) as recursor, forwarding(recursor) as dns:
+        ask(dns)
+        recursor.udp = fails("SERVFAIL")
+        wait_until(lambda: ask(dns).answer[0][2] == 30, what="a stale answer")
+        asked = len(recursor.queries)
+        for number in range(10):
+            assert ask(dns, ident=number, edns=1000 + number).data == ["192.0.2.1"]
+        assert len(recursor.queries) == asked
+        assert dns.stats.foreign_stale >= 10
 
 
 def test_ttls_count_down_in_the_cache() -> None:

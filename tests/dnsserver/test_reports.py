@@ -52,6 +52,7 @@ def test_the_totals_are_what_one_server_would_have_counted(seed: int) -> None:
                 stats.forwarded["10.0.0.1:53", "ok"] += 1
                 stats.faults["KeyError"] += 1
                 stats.foreign_hits += 1
+                stats.foreign_stale += 1
                 stats.tcp_accepted += 2
             else:
                 ask(server, f"{name}.service.consul", qtype, tcp=tcp)
@@ -97,6 +98,26 @@ def test_gauges_are_sums_and_the_oldest_catalog() -> None:
     assert (totals.gauges(), totals.tcp_open) == (Gauges(), 0)
 
 
+def test_a_recursor_is_up_when_every_worker_finds_it_so() -> None:
+    totals = DnsTotals()
+    workers = {}
+    for number, states in ((1, {"10.0.0.1:53": 1, "10.0.0.2:53": 0}), (2, {"10.0.0.1:53": 1, "10.0.0.2:53": 1})):
+        worker = workers[number] = DnsStats()
+        worker.gauges = lambda states=states: Gauges(recursors=states)  # type: ignore[misc]
+        tell(worker, totals, number)
+        assert not tell(worker, totals, number), "nothing has changed"
+    assert totals.gauges().recursors == {"10.0.0.1:53": 1, "10.0.0.2:53": 0}
+    registry = CollectorRegistry()
+    registry.register(DnsCollector(totals))
+    assert registry.get_sample_value("dns_recursor_up", {"recursor": "10.0.0.2:53"}) == 0
+    workers[1].gauges = lambda: Gauges(recursors={"10.0.0.1:53": 1, "10.0.0.2:53": 1})
+    tell(workers[1], totals, 1)
+    assert totals.gauges().recursors == {"10.0.0.1:53": 1, "10.0.0.2:53": 1}
+    totals.forget(1)
+    totals.forget(2)
+    assert totals.gauges().recursors == {}
+
+
 def test_a_dead_worker_takes_no_counts_along() -> None:
     worker, totals = DnsStats(), DnsTotals()
     server = responder(snapshot([instance("web")]), stats=worker)
@@ -126,6 +147,7 @@ def test_a_dead_worker_takes_no_counts_along() -> None:
         ({"forwarded": [["10.0.0.1:53", "ok", "1"]]}, "'1' is no count"),
         ({"forwarded": [["10.0.0.1:53", "ok", 1]] * 1001}, "no list of at most 1000 rows"),
         ({"refused": {"client": None}}, "None is no count"),
+        ({"recursors": {"10.0.0.1:53": "up"}}, "recursors: 'up' is no count"),
         ({"state": {"tcp_open": 1}}, "half a state: tcp_open"),
     ],
 )

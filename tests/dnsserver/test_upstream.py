@@ -112,10 +112,10 @@ def test_a_broken_reply_is_an_error(junk: bytes) -> None:
 
 
 def test_questions_that_differ_in_what_matters_have_different_keys() -> None:
-    same = [query(), query("WWW.example"), query(ident=5)]
+    same = [query(), query("WWW.example"), query(ident=5), query(edns=1232)]
     assert len({foreign_key(each) for each in same}) == 1
-    different = [query(), query(qtype="AAAA"), query(edns=1232), query(cd=1), query("w.example")]
-    assert len({foreign_key(each) for each in different}) == 5
+    different = [query(), query(qtype="AAAA"), query(cd=1), query("w.example")]
+    assert len({foreign_key(each) for each in different}) == 4
 
 
 def test_cache_forgets_by_age_and_by_use() -> None:
@@ -126,12 +126,42 @@ def test_cache_forgets_by_age_and_by_use() -> None:
         cache.put(key, one, 100.0)
     found = cache.get(keys[0], 159.5)
     assert found is not None
-    assert found[1] == 59
+    assert (found.age, found.stale) == (59, False)
     cache.put(keys[3], one, 101.0)
     assert [cache.get(key, 102.0) is not None for key in keys] == [True, False, True, True]
     assert cache.bytes <= one.size * 3
-    assert cache.get(keys[0], 160.0) is None
-    assert len(cache) == 2
+
+
+def test_cache_keeps_what_is_over_for_a_day() -> None:
+    cache = ForeignCache(1 << 20)
+    key = foreign_key(query())
+    cache.put(key, reply("www.example. 60 A 192.0.2.1"), 100.0)
+    for now, stale in ((159.9, False), (160.0, True), (160 + 86399.0, True)):
+        found = cache.get(key, now)
+        assert found is not None
+        assert found.stale is stale
+        assert found.lasting
+    assert cache.get(key, 160 + 86400.0) is None
+    assert (len(cache), cache.bytes) == (0, 0)
+
+
+def test_cache_remembers_failures_until_there_is_a_reply() -> None:
+    cache = ForeignCache(1 << 20)
+    key = foreign_key(query())
+    cache.note_failure(key, 100.0)
+    assert cache.since_failure(key, 100.0) is None, "of what is not kept nothing is remembered"
+    kept = reply("www.example. 60 A 192.0.2.1")
+    cache.put(key, kept, 100.0)
+    cache.note_failure(key, 170.0)
+    assert cache.since_failure(key, 172.5) == 2.5
+    cache.put(key, kept, 173.0)
+    assert cache.since_failure(key, 174.0) is None
+
+
+def test_records_of_a_stale_reply_have_a_ttl_of_30_seconds() -> None:
+    kept = reply("www.example. 60 A 192.0.2.1", authority="example. 5 NS ns.example.")
+    seen = read_reply(b"\0\7" + kept.for_client(query(), 90, True, SETTINGS, stale=True))
+    assert [row[2] for row in (*seen.answer, *seen.authority)] == [30, 30]
 
 
 def test_cache_does_not_keep_what_has_no_lifetime() -> None:

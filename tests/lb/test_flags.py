@@ -191,6 +191,41 @@ def test_a_recursor_that_is_this_server_is_refused(listen: str) -> None:
     assert refusal("--dns", listen, "--recursor", "127.0.0.1") == "--recursor: 127.0.0.1:53 is this server itself"
 
 
+def test_rules_for_suffixes_and_a_hosts_file(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.touch()
+    rules = ("--forward", "Corp.example.=10.0.0.1", "--forward", "10.in-addr.arpa=[2001:db8::1]:5353")
+    cache = ("--dns-cache", "1m", "--dns-recursor-strategy", "random", "--dns-recursor-timeout", "500ms")
+    dns = settings(*rules, "--hosts", str(hosts), *cache).dns
+    assert dns is not None
+    assert list(map(str, dns.forward)) == ["corp.example=10.0.0.1:53", "10.in-addr.arpa=[2001:db8::1]:5353"]
+    assert (dns.hosts, dns.cache_size, dns.recursor_strategy, dns.recursor_timeout) == (hosts, 1 << 20, "random", 0.5)
+    twin = settings(CONSUL_EDGE_FORWARD="a.example=10.0.0.1,a.example=10.0.0.2:54").dns
+    assert twin is not None
+    assert list(map(str, twin.forward)) == ["a.example=10.0.0.1:53", "a.example=10.0.0.2:54"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        ("corp.example", "'corp.example' is not SUFFIX=ADDR[:PORT]"),
+        ("=10.0.0.1", "'' is not a domain name"),
+        ("corp..example=10.0.0.1", "'corp..example' is not a domain name"),
+        ("corp.example=ns.corp.example", "'ns.corp.example' is not an IP address"),
+        ("corp.example=10.0.0.1:x", "'x' is not a port"),
+        ("corp.example=127.0.0.1", "corp.example=127.0.0.1:53: this is the server itself"),
+        ("dc2.consul=10.0.0.1", "dc2.consul=10.0.0.1:53: names under consul are answered from the catalog"),
+        ("consul=10.0.0.1", "consul=10.0.0.1:53: names under consul are answered from the catalog"),
+    ],
+)
+def test_a_rule_that_cannot_be_is_refused(rule: str, reason: str) -> None:
+    assert refusal("--forward", rule) == f"--forward: {reason}"
+
+
+def test_a_hosts_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    assert refusal("--hosts", str(tmp_path)) == f"--hosts: {tmp_path} is not a file"
+
+
 def test_the_state_directory_is_made(tmp_path: Path) -> None:
     directory = tmp_path / "a" / "b"
     assert settings("--state-dir", str(directory)).consul.state_dir == directory
@@ -215,7 +250,7 @@ def test_help_tells_every_flag() -> None:
 def test_help_tells_the_defaults_that_hold() -> None:
     told = {flag.name: flag.help.rpartition("(")[2].partition(")")[0] for flag in FLAGS}
     unset = {"token", "token-file", "domain", "recursor", "dc", "dns-allow", "proxy-protocol-from", "state-dir"}
-    unset.add("workers")
+    unset |= {"workers", "forward", "hosts"}
     given = [part for name, text in told.items() if name not in unset for part in (f"--{name}", text)]
     assert dataclasses.replace(settings(*given), consul=settings().consul) == settings()
     assert settings(*given).consul.agents == settings().consul.agents

@@ -19,7 +19,7 @@ from dnsserver.message import Query
 from dnsserver.rules import ForwardRules, Labels
 from dnsserver.stats import DnsStats
 from dnsserver.upstream import STALE_TTL, ForeignKey, ForeignReply, foreign_key
-from dnsserver.wire import CLASS_IN, FLAG_RD, NOERROR, NXDOMAIN, TYPE_NS, FormatError, name_to_text
+from dnsserver.wire import CLASS_IN, FLAG_RD, NOERROR, NXDOMAIN, TYPE_SOA, FormatError, name_to_text, split_name
 from lb.settings import Address, DnsSettings
 
 log = logging.getLogger(__name__)
@@ -35,10 +35,6 @@ MAX_WAITING = 8192
 
 REFRESH_PAUSE = 5.0
 """Seconds between two attempts to replace a reply that is served stale."""
-
-_ROOT = b"\0" + TYPE_NS.to_bytes(2, "big") + CLASS_IN.to_bytes(2, "big")
-PROBE = Query(FLAG_RD, _ROOT, b"\0", (), TYPE_NS, CLASS_IN, None)
-"""What a recursor that is down is asked: the servers of the root, which every recursor knows."""
 
 
 class _Exchange(NamedTuple):
@@ -202,8 +198,12 @@ class Forwarder:
         return ("ok", reply) if reply.rcode in (NOERROR, NXDOMAIN) else ("refused", None)
 
     async def _probe(self, recursor: Address) -> None:
+        """Ask for the SOA of a zone that the recursor should know, so that it must reach others if it needs them."""
+        zone = self._rules.zone_of(recursor)
+        question = zone + TYPE_SOA.to_bytes(2, "big") + CLASS_IN.to_bytes(2, "big")
+        query = Query(FLAG_RD, question, zone, tuple(split_name(zone)), TYPE_SOA, CLASS_IN, None)
         try:
-            result, _ = await self._ask_one(recursor, PROBE)
+            result, _ = await self._ask_one(recursor, query)
             self._stats.forwarded[(str(recursor), f"probe_{result}")] += 1
         except Exception as error:
             self._stats.fault(log, error)

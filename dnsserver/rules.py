@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable
 
-from dnsserver.wire import name_from_text, split_name
+from dnsserver.wire import encode_name, name_from_text, split_name
 from lb.settings import Address, ForwardRule
 
 Labels = tuple[bytes, ...]
@@ -33,6 +33,14 @@ class ForwardRules:
     def recursors(self) -> tuple[Address, ...]:
         """All that may be asked, each once."""
         return tuple(dict.fromkeys((*self._default, *(each for some in self._by_suffix.values() for each in some))))
+
+    def zone_of(self, recursor: Address) -> bytes:
+        """Return the wire name of what a recursor is there for: the root, or the first suffix that it is named for."""
+        if recursor not in self._default:
+            for suffix, recursors in self._by_suffix.items():
+                if recursor in recursors:
+                    return encode_name(suffix)
+        return encode_name(())
 
     def choose(self, labels: Labels) -> tuple[Address, ...]:
         """Return the recursors for a name, whose labels are lower case; none if it is not to be asked."""

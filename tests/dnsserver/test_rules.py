@@ -54,3 +54,9 @@ def test_names_of_a_suffix_without_recursors_go_to_nobody_else() -> None:
     assert choose(rules, "x.lab.corp.example") == []
     assert choose(rules, "www.example.org") == [DEFAULT]
     assert LAB not in rules.recursors
+
+
+def test_what_a_recursor_is_there_for() -> None:
+    rules = ForwardRules([*RULES, ForwardRule("other.example", DEFAULT)], [DEFAULT])
+    assert rules.zone_of(DEFAULT) == b"\0"
+    assert rules.zone_of(LAB) == b"\3lab\4corp\7example\0"

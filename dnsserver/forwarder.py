@@ -105,8 +105,8 @@ class Forwarder:
             task.add_done_callback(self._probes.discard)
 
     async def drain(self, grace: float) -> None:
-        """Wait for up to `grace` seconds until the questions in flight are answered."""
-        tasks = [exchange.task for exchange in self._exchanges.values()]
+        """Wait for up to `grace` seconds until the questions that somebody waits for are answered."""
+        tasks = [exchange.task for exchange in self._exchanges.values() if exchange.waiting]
         if tasks:
             await asyncio.wait(tasks, timeout=grace)
 

@@ -4,46 +4,54 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv6Address, ip_address
+from functools import lru_cache
 
 from dnsserver import records
 from dnsserver.answers import Asked
 from dnsserver.records import Answer, Group, Record
-from dnsserver.wire import TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_PTR, name_from_text, split_name
+from dnsserver.wire import TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_PTR, name_from_text
 
 TTL = 10
 """Seconds for which clients may keep what the file says: it may change at any moment."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
-_FAMILIES = {TYPE_A: 4, TYPE_AAAA: 16}
+_MAPPED = b"\0" * 10 + b"\xff\xff"
+"""Begins an IPv6 address that maps IPv4."""
 
-Labels = tuple[bytes, ...]
+_FAMILIES = {TYPE_A: 4, TYPE_AAAA: 16}
 
 
 class Hosts:
-    """What a hosts file says. It has the last word on its names: another type, or the other family, is NODATA."""
+    """What a hosts file says. It has the last word on its names: another type, or the other family, is NODATA.
+
+    Both tables are keyed by wire names in lower case; a file may hold some 100,000.
+    """
 
     def __init__(self) -> None:
-        self._addresses: dict[Labels, list[bytes]] = {}
-        self._names: dict[Labels, bytes] = {}
+        self._addresses: dict[bytes, tuple[bytes, ...]] = {}
+        self._names: dict[bytes, bytes] = {}
 
     def __len__(self) -> int:
         return len(self._addresses)
 
     def add(self, packed: bytes, names: Iterable[bytes]) -> None:
         """Add one line: a packed address and its wire names. The first name that an address ever had is its PTR."""
+        alone = (packed,)
+        pointer = _reverse(packed)
         for name in names:
-            addresses = self._addresses.setdefault(_labels(name), [])
-            if packed not in addresses:
-                addresses.append(packed)
-            self._names.setdefault(_reverse(packed), name)
+            key = name.lower()
+            known = self._addresses.setdefault(key, alone)
+            if packed not in known:
+                self._addresses[key] = (*known, packed)
+            self._names.setdefault(pointer, name)
 
     def answer(self, asked: Asked) -> Answer | None:
         """Answer a question; None where the file does not hold the name."""
-        addresses = self._addresses.get(asked.labels)
+        key = asked.qname.lower()
+        addresses = self._addresses.get(key)
         if addresses is not None:
             return Answer(groups=[Group((record,)) for record in _wanted(asked, addresses)])
-        name = self._names.get(asked.labels)
+        name = self._names.get(key)
         if name is None:
             return None
         found = asked.qtype in (TYPE_PTR, TYPE_ANY)
@@ -61,9 +69,8 @@ def parse_hosts(text: str) -> tuple[Hosts, list[str]]:
         words = line.partition("#")[0].split()
         if not words:
             continue
-        try:
-            packed = _packed(words[0])
-        except ValueError:
+        packed = _packed(words[0])
+        if packed is None:
             problems.append(f"{number}: {words[0][:80]!r} is not an IP address")
             continue
         if len(words) == 1:
@@ -78,13 +85,12 @@ def parse_hosts(text: str) -> tuple[Hosts, list[str]]:
     return hosts, problems
 
 
-def _packed(text: str) -> bytes:
-    address = ip_address(text)
-    if isinstance(address, IPv6Address):
-        if address.scope_id is not None:
-            raise ValueError("an address with a zone means nothing to others")
-        return (address.ipv4_mapped or address).packed
-    return address.packed
+def _packed(text: str) -> bytes | None:
+    """The octets of an address; one with a zone (`fe80::1%eth0`) means nothing to others."""
+    packed = None if "%" in text else records.packed_address(text)
+    if packed is not None and len(packed) == 16 and packed.startswith(_MAPPED):
+        return packed[12:]
+    return packed
 
 
 def _wire_name(text: str) -> bytes:
@@ -96,15 +102,12 @@ def _wire_name(text: str) -> bytes:
         raise ValueError(f"{text[:80]!r}: {error}") from None
 
 
-def _labels(name: bytes) -> Labels:
-    return tuple(split_name(name.lower()))
-
-
-def _reverse(packed: bytes) -> Labels:
-    """The labels under which the PTR record of an address is (RFC 1035 section 3.5, RFC 3596 section 2.5)."""
+@lru_cache(maxsize=1024)
+def _reverse(packed: bytes) -> bytes:
+    """The wire name of an address's PTR record (RFC 1035 section 3.5, RFC 3596 section 2.5)."""
     if len(packed) == 4:
-        return (*(str(octet).encode() for octet in reversed(packed)), b"in-addr", b"arpa")
-    return (*(digit.encode() for digit in reversed(packed.hex())), b"ip6", b"arpa")
+        return name_from_text(".".join(map(str, reversed(packed))) + ".in-addr.arpa")
+    return name_from_text(".".join(reversed(packed.hex())) + ".ip6.arpa")
 
 
 def _wanted(asked: Asked, addresses: Iterable[bytes]) -> Iterator[Record]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -70,6 +71,37 @@ def test_one_that_failed_is_asked_last_until_it_replies_to_a_probe() -> None:
         assert ask(dns, "d.example").data == ["192.0.2.2"]
         assert ask(dns, "e.example").data == ["192.0.2.2"]
         assert "e.example." not in first.names
+
+
+def test_a_reply_that_comes_too_late_is_not_heard() -> None:
+    release = threading.Event()
+
+    def late(query: bytes) -> list[bytes]:
+        release.wait(10)
+        return good("203.0.113.6")(query)
+
+    with running_recursor(late) as first, running_recursor(good()) as second, forwarding(first, second) as dns:
+        try:
+            assert ask(dns).data == ["192.0.2.1"]
+        finally:
+            release.set()
+        wait_until(lambda: dns.stats.gauges().recursors[str(first.address)], what="it replies to a probe in time")
+        assert ask(dns, edns=1232).data == ["192.0.2.1"]
+        assert ask(dns, "other.example").data == ["203.0.113.6"]
+
+
+def test_negative_answers_are_kept_as_their_soa_says() -> None:
+    soa = "example. 300 SOA ns.example. host.example. 1 2 3 4 2"
+
+    def script(query: bytes) -> list[bytes]:
+        return [answer(query, rcode="NXDOMAIN" if qname(query).startswith("no") else "NOERROR", authority=soa)]
+
+    with running_recursor(script) as recursor, forwarding(recursor) as dns:
+        for number in range(3):
+            assert ask(dns, "nosuch.example", edns=1000 + number).rcode == "NXDOMAIN"
+            assert ask(dns, "empty.example", edns=1000 + number).rcode == "NOERROR"
+        assert sorted(recursor.names) == ["empty.example.", "nosuch.example."]
+        wait_until(lambda: ask(dns, "nosuch.example") and len(recursor.queries) > 2, what="it is asked again")
 
 
 def test_an_rcode_that_is_no_answer_does_not_put_a_recursor_last() -> None:

@@ -120,9 +120,9 @@ class Forwarder:
     # --- stale replies
 
     def _is_hopeless(self, key: ForeignKey, query: Query, now: float) -> bool:
-        """Tell whether recursors have just failed on a question, or would fail on any."""
+        """Tell whether recursors have just failed on this question, or would fail on any."""
         failed = self.cache.since_failure(key, now)
-        return (failed is not None and failed < STALE_TTL) or self.health.all_down(self._rules.choose(query.labels))
+        return (failed is not None and failed < STALE_TTL) or self.health.all_dead(self._rules.choose(query.labels))
 
     def _deliver_stale(self, found: Found, deliver: Deliver) -> None:
         self._stats.foreign_stale += 1
@@ -204,6 +204,7 @@ class Forwarder:
         query = Query(FLAG_RD, question, zone, tuple(split_name(zone)), TYPE_SOA, CLASS_IN, None)
         try:
             result, _ = await self._ask_one(recursor, query)
+            self.health.trial_failed(recursor)
             self._stats.forwarded[(str(recursor), f"probe_{result}")] += 1
         except Exception as error:
             self._stats.fault(log, error)

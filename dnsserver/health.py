@@ -18,6 +18,7 @@ LONGEST_PAUSE = 8.0
 class _Trial:
     at: float
     pause: float
+    lost: bool = False
 
 
 class RecursorHealth:
@@ -40,9 +41,9 @@ class RecursorHealth:
         """Return recursors with those that are down at the end, else in the order given."""
         return sorted(recursors, key=self._down.__contains__)
 
-    def all_down(self, recursors: Iterable[Address]) -> bool:
-        """Tell whether none of these is up."""
-        return all(recursor in self._down for recursor in recursors)
+    def all_dead(self, recursors: Iterable[Address]) -> bool:
+        """Tell whether each of these is down and failed a trial, too: to be slow on one question is not enough."""
+        return all(recursor in self._down and self._down[recursor].lost for recursor in recursors)
 
     def failed(self, recursor: Address, now: float) -> bool:
         """Note a failure; return whether the recursor was up until now."""
@@ -50,6 +51,11 @@ class RecursorHealth:
             return False
         self._down[recursor] = _Trial(now + FIRST_PAUSE, FIRST_PAUSE)
         return True
+
+    def trial_failed(self, recursor: Address) -> None:
+        """Note that a recursor that is down did not reply when it was tried."""
+        if recursor in self._down:
+            self._down[recursor].lost = True
 
     def replied(self, recursor: Address) -> bool:
         """Note a reply; return whether the recursor was down until now."""

@@ -51,7 +51,7 @@ class HostsFile:
             log.warning("DNS: %s:%s; skipped", self._path, problem)
         if len(problems) > MAX_PROBLEMS:
             log.warning("DNS: %s: %d more faults were skipped", self._path, len(problems) - MAX_PROBLEMS)
-        log.info("DNS: %s holds %d names", self._path, len(hosts))
+        log.info("DNS: names in %s: %d", self._path, len(hosts))
         return hosts
 
     def _complain(self, reason: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable
 
-from dnsserver.wire import encode_name, name_from_text, split_name
+from dnsserver.wire import encode_name, name_from_text, name_to_text, split_name
 from lb.settings import Address, ForwardRule
 
 Labels = tuple[bytes, ...]
@@ -28,6 +28,14 @@ class ForwardRules:
         self._by_suffix = {suffix: tuple(recursors) for suffix, recursors in found.items()}
         self._longest = max(map(len, found), default=0)
         self._default = tuple(recursor for recursor in default if recursor not in never)
+
+    def __str__(self) -> str:
+        rules = (
+            f"{name_to_text(encode_name(suffix)).rstrip('.')}={recursor}"
+            for suffix, recursors in self._by_suffix.items()
+            for recursor in recursors
+        )
+        return ", ".join((*map(str, self._default), *rules))
 
     @property
     def recursors(self) -> tuple[Address, ...]:

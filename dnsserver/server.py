@@ -73,7 +73,7 @@ class DnsServer:
             "DNS for %s. on %s, recursors: %s, clients beside local ones: %s",
             settings.domain,
             ", ".join(map(str, addresses)),
-            ", ".join(map(str, rules.recursors)) or "none",
+            str(rules) or "none",
             ", ".join(map(str, settings.allow)) or "none",
         )
 

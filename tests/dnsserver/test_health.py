@@ -15,10 +15,24 @@ def test_those_that_failed_are_last_in_the_given_order() -> None:
     assert health.order([A, B, C]) == [B, C, A]
     health.failed(B, 100.0)
     assert health.order([A, B, C]) == [C, A, B]
-    assert not health.all_down([A, B, C])
-    assert health.all_down([B, A])
     health.failed(C, 100.0)
     assert health.order([C, A, B]) == [C, A, B]
+
+
+def test_a_slow_answer_does_not_make_a_recursor_dead_a_failed_trial_does() -> None:
+    health = RecursorHealth([A, B])
+    for recursor in (A, B):
+        health.trial_failed(recursor)
+        health.failed(recursor, 100.0)
+    assert not health.all_dead([A, B]), "a trial that failed before the recursor was down does not count"
+    health.trial_failed(A)
+    assert health.all_dead([A])
+    assert not health.all_dead([A, B])
+    health.trial_failed(B)
+    assert health.all_dead([A, B])
+    health.replied(A)
+    health.failed(A, 101.0)
+    assert not health.all_dead([A, B])
 
 
 def test_a_reply_makes_up_for_all_failures() -> None:

@@ -49,6 +49,12 @@ def test_without_recursors_only_names_of_rules_are_asked() -> None:
     assert rules.recursors == (CORP, CORP2, LAB, TEN)
 
 
+def test_rules_as_the_log_tells_them() -> None:
+    assert str(ForwardRules(RULES[:2], [DEFAULT])) == (
+        "10.0.0.1:53, corp.example=10.0.0.2:53, lab.corp.example=10.0.0.4:53"
+    )
+
+
 def test_names_of_a_suffix_without_recursors_go_to_nobody_else() -> None:
     rules = ForwardRules(RULES, [DEFAULT, LAB], never=[LAB])
     assert choose(rules, "x.lab.corp.example") == []

@@ -1,6 +1,7 @@
 """The cache of recursors' replies: least recently used goes first. No I/O; the clock is an argument.
 
-A reply whose time is over is kept for another day, to be served while no recursor answers (RFC 8767).
+A reply whose time is over is kept for another day, to be served while no recursor answers (RFC 8767). So is one that
+says there is nothing: without it, a client that asks for A and AAAA would get one of them and an error.
 """
 
 from __future__ import annotations

@@ -53,7 +53,9 @@ class DnsCollector:
 
     def _forwarding(self, gauges: Gauges) -> Iterator[Metric]:
         stats = self._stats
-        asked = CounterMetricFamily("dns_forwarded", "Questions to recursors.", labels=("recursor", "result"))
+        asked = CounterMetricFamily(
+            "dns_forwarded", "Questions to recursors; probe_*: asked by ourselves.", labels=("recursor", "result")
+        )
         for labels, count in stats.forwarded.items():
             asked.add_metric(labels, count)
         yield asked

@@ -1,6 +1,8 @@
-"""Which clients are answered: those on networks that are not public, and those that are allowed besides. No I/O.
+"""Which clients are answered, and how often: no I/O.
 
 A server that answers everyone is a lever for attacks on others, who get its replies to forged questions (RFC 5358).
+So only clients on networks that are not public are answered, and those that are allowed besides; and over UDP, where
+a sender can be forged, a client may be given no more than so many replies a second.
 """
 
 from __future__ import annotations
@@ -24,20 +26,45 @@ LOCAL_NETWORKS: tuple[Network, ...] = (
 """Networks whose clients are always answered."""
 
 MAX_KNOWN = 4096
-"""Addresses of clients that are remembered."""
+"""Addresses of clients that are remembered, and networks that have an allowance of their own."""
+
+SITE_PREFIX = 56
+"""Bits of an IPv6 address that all hosts of a site have in common."""
+
+SHARED_ALLOWANCES = 1024
+"""Allowances that all other clients share, each by a hash of its network."""
+
+UNLIMITED = 1 << 62
+"""Replies a second that nobody reaches."""
+
+
+class Allowance:
+    """How many more replies over UDP a client, or all of its network, is given this second; below 0: too many."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left
 
 
 class Clients:
     """Tells clients that are answered from strangers: `allow` are networks beside the local ones.
 
-    `known` are addresses that were admitted lately: a fast path looks there before it asks `admit`. A stranger
-    never gets into it. Once it is full nothing is added until the next `sweep`, so that a flood of forged local
-    addresses costs no more than if nothing were remembered.
+    `rate` is how many replies a second one client network is given over UDP, 0: any number. A network is an IPv4
+    address or an IPv6 /56, which is what a site gets (RFC 6177 section 2).
+
+    `known` are the addresses that were admitted lately, with their allowances: a fast path looks there before it asks
+    `admit`. A stranger never gets into it. Once it is full nothing is added until the next `sweep`, so that a flood of
+    forged local addresses costs no more than if nothing were remembered.
     """
 
-    def __init__(self, allow: Iterable[Network] = ()) -> None:
+    def __init__(self, allow: Iterable[Network] = (), rate: int = 0) -> None:
         self._networks = (*LOCAL_NETWORKS, *allow)
-        self.known: set[str] = set()
+        self.rate = rate
+        self.known: dict[str, Allowance] = {}
+        self._unlimited = Allowance(UNLIMITED)
+        self._own: dict[str | int, Allowance] = {}
+        self._shared = [Allowance(rate) for _ in range(SHARED_ALLOWANCES if rate else 0)]
 
     def admit(self, host: str) -> bool:
         """Tell whether a client is answered; `host` is its address as a socket gives it."""
@@ -46,13 +73,44 @@ class Clients:
         if not is_within(host, self._networks):
             return False
         if len(self.known) < MAX_KNOWN:
-            self.known.add(host)
+            self.known[host] = self._own_allowance(host) if self.rate else self._unlimited
         return True
 
+    def allowance(self, host: str) -> Allowance:
+        """Return the allowance of any client; strangers, and whom there is no room for, share a fixed number of them.
+
+        So no memory is spent on forged addresses, however many there are.
+        """
+        known = self.known.get(host)
+        if known is not None:
+            return known
+        return self._shared[hash(client_network(host)) % SHARED_ALLOWANCES] if self.rate else self._unlimited
+
     def sweep(self) -> None:
-        """To be called each second: makes room for other clients."""
+        """To be called each second: renews the allowances, and makes room for other clients."""
         if len(self.known) >= MAX_KNOWN:
             self.known.clear()
+            self._own.clear()
+        for allowance in (*self._own.values(), *self._shared):
+            allowance.left = self.rate
+
+    def _own_allowance(self, host: str) -> Allowance:
+        network = client_network(host)
+        allowance = self._own.get(network)
+        if allowance is None:
+            allowance = self._own[network] = Allowance(self.rate)
+        return allowance
+
+
+def client_network(host: str) -> str | int:
+    """Return what clients are limited by: an IPv4 or link-local address as it is, of other IPv6 the /56."""
+    if ":" not in host:
+        return host
+    address = ip_address(host)
+    assert isinstance(address, IPv6Address)
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return host if address.is_link_local else int(address) >> (128 - SITE_PREFIX)
 
 
 def is_within(host: str, networks: Iterable[Network]) -> bool:

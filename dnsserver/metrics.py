@@ -89,6 +89,14 @@ class DnsCollector:
         for reason, count in self._stats.dropped.items():
             dropped.add_metric((reason,), count)
         yield dropped
+        limited = CounterMetricFamily(
+            "dns_rate_limited",
+            "Replies over a client's rate: slip sends it to TCP, drop is silence.",
+            labels=("action",),
+        )
+        for action, count in self._stats.limited.items():
+            limited.add_metric((action,), count)
+        yield limited
         faults = CounterMetricFamily("dns_faults", "Bugs, by exception.", labels=("type",))
         for name, count in self._stats.faults.items():
             faults.add_metric((name,), count)

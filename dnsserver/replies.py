@@ -24,6 +24,7 @@ from dnsserver.wire import (
     PLAIN_UDP,
     TYPE_A,
     TYPE_AAAA,
+    TYPE_ANY,
     TYPE_NS,
     TYPE_OPT,
     TYPE_SRV,
@@ -65,7 +66,9 @@ def find_room(query: Query, udp: bool, settings: DnsSettings) -> Room:
         return Room(MAX_MESSAGE - opt)
     if query.edns is None or query.edns.size <= PLAIN_UDP:
         return Room(PLAIN_UDP - max(opt, _CONSUL_SLACK), UDP_ANSWERS)
-    return Room(max(PLAIN_UDP, min(query.edns.size, settings.udp_size)) - opt)
+    # ANY is asked by who wants large replies to forged questions: no more than the least that clients take (RFC 8482).
+    most = PLAIN_UDP if query.qtype == TYPE_ANY else settings.udp_size
+    return Room(max(PLAIN_UDP, min(query.edns.size, most)) - opt)
 
 
 def opt_size(edns: Edns | None) -> int:
@@ -92,6 +95,13 @@ def bad_version(query: Query, edns: Edns, settings: DnsSettings) -> bytes:
     flags = query.echoed_flags | (BADVERS & 15)
     opt = opt_record(Edns(edns.size, 0, False, b""), settings, BADVERS >> 4)
     return _HEAD.pack(flags, 1, 0, 0, 1) + query.question + opt
+
+
+def ask_over_tcp(query: Query, settings: DnsSettings, *, recursive: bool) -> bytes:
+    """Return a reply without records, with TC: what it says is for TCP alone."""
+    flags = query.echoed_flags | FLAG_TC | (FLAG_RA if recursive else 0)
+    opt = opt_record(Edns(query.edns.size, 0, False, b""), settings) if query.edns is not None else b""
+    return _HEAD.pack(flags, 1, 0, 0, 1 if opt else 0) + query.question + opt
 
 
 class Rotation(NamedTuple):

@@ -136,6 +136,17 @@ class Responder:
         """Do as `respond` for a stranger: whatever is asked is refused, and nothing is kept of it."""
         return self._read(packet, lane, send, self._refuse_stranger)
 
+    def slip(self, packet: bytes, lane: Lane, send: Send) -> bool:
+        """Answer a query with TC and no records, so that its client asks over TCP; False: the packet is none."""
+        try:
+            query = parse_query(packet)
+        except Rejected:
+            return False
+        if query is None:
+            return False
+        self._ask_again(_Exchange(packet, query, lane, send), query)
+        return True
+
     def _read(self, packet: bytes, lane: Lane, send: Send, handle: Callable[[_Exchange, Query], None]) -> bool:
         """Give the query in a packet to `handle`; without one, refuse the packet or be silent: return False."""
         try:
@@ -174,7 +185,10 @@ class Responder:
 
     def _outside(self, exchange: _Exchange, query: Query) -> None:
         """Answer a question that neither the zone nor the hosts file has anything on."""
-        if self._forwarder is not None and self._forwarder.serves(query.labels):
+        forwarded = self._forwarder is not None and self._forwarder.serves(query.labels)
+        if forwarded and query.qtype == TYPE_ANY and exchange.lane.udp:
+            self._ask_again(exchange, query)
+        elif self._forwarder is not None and forwarded:
             self._forward(self._forwarder, exchange, query)
         elif query.labels[-1:] == (b"arpa",):
             found = pointer_miss(self._zone)
@@ -242,6 +256,10 @@ class Responder:
     def _refuse(self, exchange: _Exchange, query: Query, reason: str) -> None:
         self._stats.refused[reason] += 1
         self._send(exchange, replies.refusal(query.flags, REFUSED, query.question, recursive=self._recursive))
+
+    def _ask_again(self, exchange: _Exchange, query: Query) -> None:
+        """Send the client to TCP, where no sender can be forged."""
+        self._send(exchange, replies.ask_over_tcp(query, self._settings, recursive=self._recursive))
 
     def _refuse_stranger(self, exchange: _Exchange, query: Query) -> None:
         self._stats.refused["client"] += 1

@@ -41,7 +41,7 @@ class DnsServer:
         self._settings = settings
         self._stats = stats
         self._zone = Zone(Snapshot(), settings, 0)
-        self._clients = Clients(settings.allow)
+        self._clients = Clients(settings.allow, settings.rate)
         self._forwarder: Forwarder | None = None
         self._responder: Responder | None = None
         self._connections: TcpConnections | None = None

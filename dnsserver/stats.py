@@ -61,7 +61,7 @@ class Gauges(NamedTuple):
 
 
 _NUMBERS = ("foreign_hits", "foreign_misses", "foreign_stale", "tcp_accepted")
-_TALLIES = ("built", "refused", "dropped", "forwarded", "faults")
+_TALLIES = ("built", "refused", "dropped", "limited", "forwarded", "faults")
 _ROWS = ("built", "cached", "forwarded")
 """Tallies whose keys are tuples; in JSON, each is a list of rows: the key's parts, then the count."""
 
@@ -110,7 +110,7 @@ _READERS: dict[str, Reader] = {
     **dict.fromkeys(_NUMBERS, read_count),
     **dict.fromkeys(("built", "cached"), _rows_of(4, _read_kind)),
     "forwarded": _rows_of(2, _read_exchange),
-    **dict.fromkeys(("refused", "dropped", "faults"), tally_of(read_label)),
+    **dict.fromkeys(("refused", "dropped", "limited", "faults"), tally_of(read_label)),
     "recursors": tally_of(read_label),
     "state": _read_state,
 }
@@ -121,8 +121,8 @@ class DnsStats:
 
     `built` counts replies that were made for one query, `cached` those sent by wire cache entries that are gone;
     `gauges()` tells of the living ones. `refused` counts questions by the reason why they were, `dropped` by reason
-    what got no proper answer, `forwarded` exchanges by recursor and result, `faults` exceptions that were bugs,
-    by type.
+    what got no proper answer, `limited` replies over a client's rate by what became of them, `forwarded` exchanges by
+    recursor and result, `faults` exceptions that were bugs, by type.
     """
 
     def __init__(self) -> None:
@@ -130,6 +130,7 @@ class DnsStats:
         self.cached: Counter[Kind] = Counter()
         self.refused: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
+        self.limited: Counter[str] = Counter()
         self.forwarded: Counter[tuple[str, str]] = Counter()
         self.faults: Counter[str] = Counter()
         self.foreign_hits = 0

@@ -15,8 +15,8 @@ from functools import partial
 from struct import Struct
 from typing import Any
 
-from dnsserver.clients import Clients
-from dnsserver.responder import Responder
+from dnsserver.clients import Allowance, Clients
+from dnsserver.responder import Responder, Send
 from dnsserver.stats import DnsStats
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,12 @@ MAX_QUERY = 4096
 
 BUFFER = 4 << 20
 """Socket buffers that are asked for; the kernel gives up to its limit."""
+
+SLIP = 2
+"""Of the replies over a client's rate, each so many-th is sent, cut to nothing."""
+
+SLIPPED = "slip"
+DROP = "drop"
 
 IP_PKTINFO = 8
 """Linux's number; Python 3.11 does not name it."""
@@ -86,6 +92,7 @@ class UdpPort:
         receive, send = self._sock.recvfrom, self._sock.sendto
         find_local, find_foreign = self._lane.local.find, self._lane.foreign.find
         known, admit = self._clients.known, self._clients.admit
+        limited, find_allowance = self._clients.rate > 0, self._clients.allowance
         for _ in range(BATCH):
             try:
                 packet, peer = receive(MAX_QUERY)
@@ -95,8 +102,14 @@ class UdpPort:
                 self._failed(error)
                 continue
             if peer[0] not in known and not admit(peer[0]):
-                self._responder.refuse(packet, self._lane, partial(self._send, peer))
+                self._refuse(packet, peer[0], partial(self._send, peer))
                 continue
+            if limited:
+                allowance = known.get(peer[0]) or find_allowance(peer[0])
+                allowance.left -= 1
+                if allowance.left < 0:
+                    self._limit(packet, allowance, partial(self._send, peer))
+                    continue
             key = packet[2:]
             entry = find_local(key) or find_foreign(key)
             reply = next(entry.replies, None) if entry is not None else None
@@ -117,6 +130,7 @@ class UdpPort:
         receive, send = self._sock.recvmsg, self._sock.sendmsg
         find_local, find_foreign = self._lane.local.find, self._lane.foreign.find
         known, admit = self._clients.known, self._clients.admit
+        limited, find_allowance = self._clients.rate > 0, self._clients.allowance
         for _ in range(BATCH):
             try:
                 packet, ancillary, _flags, peer = receive(MAX_QUERY, ANCILLARY_SIZE)
@@ -127,8 +141,14 @@ class UdpPort:
                 continue
             source = self._source(ancillary)
             if peer[0] not in known and not admit(peer[0]):
-                self._responder.refuse(packet, self._lane, partial(self._send_from, source, peer))
+                self._refuse(packet, peer[0], partial(self._send_from, source, peer))
                 continue
+            if limited:
+                allowance = known.get(peer[0]) or find_allowance(peer[0])
+                allowance.left -= 1
+                if allowance.left < 0:
+                    self._limit(packet, allowance, partial(self._send_from, source, peer))
+                    continue
             key = packet[2:]
             entry = find_local(key) or find_foreign(key)
             reply = next(entry.replies, None) if entry is not None else None
@@ -140,6 +160,26 @@ class UdpPort:
                 send((packet[:2], reply), source, 0, peer)
             except OSError as error:
                 self._failed(error)
+
+    def _refuse(self, packet: bytes, host: str, send: Send) -> None:
+        """Refuse a stranger, as often as its network is allowed replies."""
+        allowance = self._clients.allowance(host)
+        allowance.left -= 1
+        if allowance.left < 0:
+            self._stats.limited[DROP] += 1
+        else:
+            self._responder.refuse(packet, self._lane, send)
+
+    def _limit(self, packet: bytes, allowance: Allowance, send: Send) -> None:
+        """Give every second reply that is too many as one without records, with TC, the others not at all.
+
+        A client that was not forged so gets through to TCP, and forged questions bring less than was sent: what BIND
+        and NSD call response rate limiting with a slip of 2.
+        """
+        if allowance.left % SLIP == 0 and self._responder.slip(packet, self._lane, send):
+            self._stats.limited[SLIPPED] += 1
+        else:
+            self._stats.limited[DROP] += 1
 
     def _source(self, ancillary: Ancillary) -> Ancillary:
         """Return control data that sends from the address a packet came to."""

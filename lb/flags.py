@@ -188,6 +188,12 @@ FLAGS: tuple[Flag, ...] = (
         "answer clients of this network, too, beside loopback, private and link-local ones; may repeat",
         True,
     ),
+    Flag(
+        "dns-rate",
+        "N",
+        values.count,
+        "replies over UDP that a client (IPv6: a /56) gets a second from each worker; 0: any number (0)",
+    ),
     Flag("admin", "ADDR:PORT", _or_off(values.address), "metrics, health and API (127.0.0.1:9900), or off"),
     Flag("workers", "N", _workers, "data-plane processes, one for each core if it is not given"),
     Flag("upstream-connect-timeout", "TIME", _pd, "(60s)"),
@@ -360,6 +366,7 @@ _DNS = {
     "dns-recursor-strategy": "recursor_strategy",
     "dns-recursor-timeout": "recursor_timeout",
     "dns-cache": "cache_size",
+    "dns-rate": "rate",
 }
 
 

@@ -146,7 +146,8 @@ class DnsSettings:
 
     `domain` is lower case, without dots at its ends. `ttl` is for records of services and nodes (Consul's
     default is 0). `truncate` sets TC on a reply that was cut for UDP. `recursors` is empty when foreign names
-    are refused. `allow` are networks whose clients are answered, beside those that are not public.
+    are refused. `allow` are networks whose clients are answered, beside those that are not public. `rate` is how many
+    replies over UDP each client gets a second from one worker, 0: any number.
 
     `forward` are recursors for names under a suffix, the longest suffix wins. `hosts` is a hosts(5) file that comes
     before both. `cache_size` is how many octets of recursors' replies each worker keeps.
@@ -165,6 +166,7 @@ class DnsSettings:
     only_passing: bool = False
     truncate: bool = True
     allow: tuple[Network, ...] = ()
+    rate: int = 0
     udp_size: int = 1232
 
 

@@ -51,6 +51,7 @@ def test_the_totals_are_what_one_server_would_have_counted(seed: int) -> None:
             elif what == 1:
                 stats.forwarded["10.0.0.1:53", "ok"] += 1
                 stats.faults["KeyError"] += 1
+                stats.limited["slip"] += 1
                 stats.foreign_hits += 1
                 stats.foreign_stale += 1
                 stats.tcp_accepted += 2

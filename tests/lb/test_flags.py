@@ -67,6 +67,13 @@ def test_clients_of_more_networks_may_be_allowed() -> None:
     assert refusal("--dns-allow", "192.0.2.0/33").startswith("--dns-allow: '192.0.2.0/33' is not a network")
 
 
+def test_the_rate_of_dns_clients_is_a_whole_number() -> None:
+    found = settings("--dns-rate", "200").dns
+    assert found is not None
+    assert found.rate == 200
+    assert refusal("--dns-rate", "often").startswith("--dns-rate: 'often' is not a whole number")
+
+
 @pytest.mark.parametrize("plane", ["http", "tcp", "tls", "dns"])
 def test_off_leaves_a_plane_out(plane: str) -> None:
     assert getattr(settings(f"--{plane}", "off"), plane) is None

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.consul import Consul, running_consul
+from tests.support.docker import Docker, running_docker
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +22,10 @@ def consul(_shared_consul: Consul) -> Iterator[Consul]:
     """A real Consul agent with an empty catalog; leave it running."""
     yield _shared_consul
     _shared_consul.clear()
+
+
+@pytest.fixture(scope="session")
+def docker() -> Iterator[Docker]:
+    """A Docker daemon of the tests' own, for the whole session; leave no container behind."""
+    with running_docker() as docker:
+        yield docker

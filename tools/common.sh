@@ -67,5 +67,5 @@ apt_install() {
     return "$status"
 }
 
-# The links that make systemd start services at boot.
-list_enabled() { find /etc/systemd/system -path '*.wants/*.service' 2>/dev/null | sort; }
+# The links that make systemd start services at boot, or listen for them.
+list_enabled() { find /etc/systemd/system -path '*.wants/*' -type l 2>/dev/null | sort; }

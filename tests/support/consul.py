@@ -12,7 +12,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
@@ -31,9 +31,13 @@ def require(program: str, why: str) -> str:
     A machine of CI is expected to have everything: a test that silently never runs proves nothing.
     """
     path = shutil.which(program)
-    if path is not None:
-        return path
-    message = f"{program} is not on the PATH: {why}"
+    if path is None:
+        unavailable(f"{program} is not on the PATH: {why}")
+    return path
+
+
+def unavailable(message: str) -> NoReturn:
+    """Skip a test that cannot run on this machine, or fail it where `CI` is set."""
     if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
         pytest.fail(message)
     pytest.skip(message)

@@ -12,7 +12,7 @@ export PYTHON
 export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test check bench soak micro clean
+.PHONY: help setup setup-dev demo test check bench soak fuzz micro clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,9 @@ bench: setup-dev ## consul-edge beside nginx, HAProxy, dnsmasq, unbound and Cons
 soak: setup-dev ## minutes of load, changes, upgrades and killed workers: make soak ARGS='--minutes 5'
 	@tools/get-programs test
 	@exec $(BIN)/python -m benchmarks.soak $(ARGS)
+
+fuzz: setup-dev ## a million hostile DNS packets: make fuzz ARGS='--seed 7'
+	@exec $(BIN)/python -m benchmarks.fuzz $(ARGS)
 
 micro: setup-dev ## time the hot functions alone
 	@exec $(BIN)/python -m pytest benchmarks/micro --benchmark-only $(ARGS)

@@ -46,6 +46,7 @@ _HEADER = Struct("!6H")
 _COUNTS = Struct("!5H")
 _FIXED = Struct("!HHIH")
 _OPT = Struct("!BHHIH")
+_ADDRESS_SIZES = {TYPE_A: 4, TYPE_AAAA: 16}
 
 
 class ForeignKey(NamedTuple):
@@ -201,7 +202,22 @@ def _parts(message: bytes, pos: int, counts: list[int]) -> Iterator[_Part]:
             pos = fixed + _FIXED.size + length
             if pos > len(message):
                 raise FormatError("the data of a record is cut off")
-            yield _Part(section, start, fixed, pos, rtype, ttl)
+            part = _Part(section, start, fixed, pos, rtype, ttl)
+            _check(message, part)
+            yield part
+
+
+def _check(message: bytes, part: _Part) -> None:
+    """Raise FormatError for a record that clients, or we, could not read: owner, address, target of an alias."""
+    read_name(message, part.start)
+    data = part.fixed + _FIXED.size
+    size = _ADDRESS_SIZES.get(part.type)
+    if size is not None and part.end - data != size:
+        raise FormatError("an address of a wrong size")
+    if part.type == TYPE_CNAME:
+        read_name(message, data)
+        if skip_name(message, data) != part.end:
+            raise FormatError("the target of an alias does not fill its record")
 
 
 def _lifetime(message: bytes, rcode: int, parts: list[_Part]) -> int:

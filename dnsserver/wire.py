@@ -161,8 +161,8 @@ def read_name(message: bytes, pos: int) -> bytes:
             if pos + 2 > len(message):
                 raise FormatError("a name runs past the end")
             pos = int.from_bytes(message[pos : pos + 2], "big") & 0x3FFF
-            if pos >= bound:
-                raise FormatError("a compression pointer does not go backwards")
+            if not HEADER <= pos < bound:
+                raise FormatError("a compression pointer does not go backwards to a name")
             bound = pos
             continue
         if length > MAX_LABEL:

@@ -1,0 +1,1 @@
+"""A million hostile DNS packets."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import cast
 
-from dnsserver.clients import Clients
+from dnsserver.clients import Clients, client_network
 from dnsserver.responder import Responder
 from dnsserver.stats import DnsStats
 
@@ -19,8 +20,14 @@ IDLE = 8.0
 MAX_QUERIES = 128
 """Queries on one connection, which is closed after them."""
 
+MAX_QUERY = 4096
+"""Octets of a query, as over UDP; a client that announces more is read no further."""
+
 MAX_CONNECTIONS = 2048
 """Connections of all clients; more are closed at once."""
+
+MAX_CLIENT_CONNECTIONS = MAX_CONNECTIONS // 2
+"""Connections of one client network, so that no client keeps all others out."""
 
 WRITE_BUFFER = 256 << 10
 """Octets of replies that may wait for a slow client; no query of it is served while there are more."""
@@ -35,24 +42,36 @@ class TcpConnections:
         self.stats = stats
         self.clock = clock
         self._open: set[TcpSession] = set()
+        self._clients: Counter[str | int] = Counter()
 
     def __call__(self) -> TcpSession:
         """Make the protocol of one connection."""
         return TcpSession(self)
 
     def opened(self, session: TcpSession) -> bool:
-        """Count a new session; False when it is one too many."""
+        """Count a new session; False when it is one too many, of all or of its client."""
+        reason = ""
         if len(self._open) >= MAX_CONNECTIONS:
-            self.stats.dropped["tcp_connections"] += 1
+            reason = "tcp_connections"
+        elif self._clients[session.client] >= MAX_CLIENT_CONNECTIONS:
+            reason = "tcp_client_connections"
+        if reason:
+            self.stats.dropped[reason] += 1
             return False
         self._open.add(session)
+        self._clients[session.client] += 1
         self.stats.tcp_accepted += 1
         self.stats.tcp_open = len(self._open)
         return True
 
     def closed(self, session: TcpSession) -> None:
         """Forget a session."""
-        self._open.discard(session)
+        if session not in self._open:
+            return
+        self._open.remove(session)
+        self._clients[session.client] -= 1
+        if not self._clients[session.client]:
+            del self._clients[session.client]
         self.stats.tcp_open = len(self._open)
 
     def sweep(self) -> None:
@@ -68,7 +87,10 @@ class TcpConnections:
 
 
 class TcpSession(asyncio.Protocol):
-    """One client. Replies may leave in another order than queries came: an ID tells which is which."""
+    """One client. Replies may leave in another order than queries came: an ID tells which is which.
+
+    `client` is the network that the client counts for.
+    """
 
     def __init__(self, connections: TcpConnections) -> None:
         self._connections = connections
@@ -80,17 +102,21 @@ class TcpSession(asyncio.Protocol):
         self._paused = False
         self._serving = False
         self._ended = False
+        self._deaf = False
         self._deadline = 0.0
         self._transport: asyncio.Transport
+        self.client: str | int = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or refuse when there are too many."""
         self._transport = cast(asyncio.Transport, transport)
+        # A client that is gone already has no address.
+        peer = transport.get_extra_info("peername")
+        if peer:
+            self.client = client_network(peer[0])
         if not self._connections.opened(self):
             self._transport.abort()
             return
-        # A client that is gone already has no address.
-        peer = transport.get_extra_info("peername")
         if peer and self._connections.clients.admit(peer[0]):
             self._respond = self._responder.respond
         self._transport.set_write_buffer_limits(WRITE_BUFFER)
@@ -98,11 +124,15 @@ class TcpSession(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Serve all queries that are whole."""
+        if self._deaf:
+            return
         self._buffer += data
         self._serve()
 
     def eof_received(self) -> bool:
         """The client sends no more; it still gets what is under way."""
+        if self._buffer and not self._paused:
+            self._drop("tcp_half")
         self._ended = True
         return self._pending > 0 or self._paused
 
@@ -128,7 +158,7 @@ class TcpSession(asyncio.Protocol):
         if now < self._deadline or (self._pending and not self._paused):
             return
         slow = self._paused or bool(self._buffer)
-        self._connections.stats.dropped["tcp_slow" if slow else "tcp_idle"] += 1
+        self._drop("tcp_slow" if slow else "tcp_idle")
         # Closing waits until the client has read everything, which a slow one may never do.
         self._transport.abort() if slow else self._transport.close()
 
@@ -141,7 +171,12 @@ class TcpSession(asyncio.Protocol):
         start = 0
         self._serving = True
         while not self._paused and self._queries < MAX_QUERIES and len(buffer) >= start + 2:
-            end = start + 2 + int.from_bytes(buffer[start : start + 2], "big")
+            size = int.from_bytes(buffer[start : start + 2], "big")
+            if size > MAX_QUERY:
+                self._drop("tcp_oversized")
+                self._deaf = True
+                break
+            end = start + 2 + size
             if len(buffer) < end:
                 break
             packet = bytes(buffer[start + 2 : end])
@@ -152,7 +187,10 @@ class TcpSession(asyncio.Protocol):
             if not self._respond(packet, self._responder.tcp, self._reply):
                 self._pending -= 1
         del buffer[:start]
-        if self._queries >= MAX_QUERIES:
+        if self._queries >= MAX_QUERIES and buffer:
+            self._drop("tcp_queries")
+            self._deaf = True
+        if self._deaf:
             # The connection may stay open for replies of recursors; what else comes is not collected.
             buffer.clear()
         self._serving = False
@@ -160,7 +198,9 @@ class TcpSession(asyncio.Protocol):
 
     def _reply(self, reply: bytes) -> None:
         self._pending -= 1
-        if not self._transport.is_closing():
+        if self._transport.is_closing():
+            self._drop("tcp_gone")
+        else:
             self._transport.write(len(reply).to_bytes(2, "big") + reply)
             self._close_when_done()
 
@@ -168,5 +208,8 @@ class TcpSession(asyncio.Protocol):
         """Close after the last query, once all its replies are written; what is buffered is still sent."""
         if self._serving or self._pending or self._paused or self._transport.is_closing():
             return
-        if self._ended or self._queries >= MAX_QUERIES:
+        if self._ended or self._deaf or self._queries >= MAX_QUERIES:
             self._transport.close()
+
+    def _drop(self, reason: str) -> None:
+        self._connections.stats.dropped[reason] += 1

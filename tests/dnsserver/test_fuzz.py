@@ -9,6 +9,8 @@ import tracemalloc
 
 import pytest
 
+from benchmarks.fuzz.__main__ import main
+from dnsserver.replies import Room
 from dnsserver.wire import HEADER, FormatError, read_name
 from lb.settings import Address, DnsSettings
 from tests.support.dns import ask_udp, make_query, read_reply
@@ -26,6 +28,29 @@ def test_no_packet_finds_a_bug_or_gets_a_reply_that_it_must_not(seed: int) -> No
     run.send(20_000)
     assert len(run.tally.rcodes) >= 6, "all kinds of replies were seen"
     assert run.tally.silent
+
+
+def test_the_command_says_what_it_sent(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--packets", "2000", "--seed", "5"]) == 0
+    assert "2000 packets, " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("where", "broken"),
+    [
+        ("dnsserver.message.FLAG_QR", 0),
+        ("dnsserver.responder.find_room", lambda *_: Room(4000)),
+        ("dnsserver.responder.answer", lambda *_: 1 / 0),
+        ("dnsserver.replies.opt_record", lambda *_, **__: b"\0\0\x29"),
+    ],
+    ids=["reply to a reply", "too large", "bug", "malformed"],
+)
+def test_a_server_that_breaks_a_rule_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], where: str, broken: object
+) -> None:
+    monkeypatch.setattr(where, broken)
+    assert main(["--packets", "5000"]) == 1
+    assert "fuzz: seed 1: " in capsys.readouterr().err
 
 
 def test_memory_stays_flat(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,14 +8,16 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import cast
 
 import dnslib
 
-from dnsserver.foreign import ForeignCache
+from dnsserver.foreign import ForeignCache, Found
 from dnsserver.forwarder import Deliver, Forwarder
+from dnsserver.health import RecursorHealth
 from dnsserver.message import Query
 from dnsserver.responder import Responder
 from dnsserver.stats import DnsStats
@@ -158,6 +160,11 @@ class HostileRecursors:
         self._fuzzer = fuzzer
         self.in_flight = 0
         self.cache = ForeignCache(1)
+        self.health = RecursorHealth(())
+
+    def serves(self, labels: Sequence[bytes]) -> bool:
+        """Whatever is asked."""
+        return True
 
     def ask(self, query: Query, deliver: Deliver) -> None:
         """Deliver what came of the question."""
@@ -173,7 +180,7 @@ class HostileRecursors:
         with contextlib.suppress(FormatError):
             found = parse_reply(reply, query.question)
         usable = found is not None and found.rcode in (NOERROR, NXDOMAIN)
-        deliver(found if usable else None, rng.choice((0, 0, 30)))
+        deliver(Found(found, rng.choice((0, 0, 30))) if found is not None and usable else None)
 
 
 @dataclass

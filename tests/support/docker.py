@@ -192,7 +192,8 @@ def _bridge() -> Iterator[tuple[str, str]]:
     taken = _ip("-4", "route") + _ip("-4", "address")
     octet = next(n for n in range(201, 255, 2) if not re.search(rf"\b10\.({n}|{n + 1})\.", taken))
     prefix = f"10.{octet}.7"
-    _ip("link", "add", "name", name, "type", "bridge")
+    # With an address of its own: one that changes as containers come and go would be wrong in the ARP caches of others.
+    _ip("link", "add", "name", name, "address", f"02:42:0a:{octet:02x}:07:01", "type", "bridge")
     try:
         for host in (1, 254):
             _ip("address", "add", f"{prefix}.{host}/24", "dev", name)

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from random import Random
+from types import MappingProxyType
 from typing import NamedTuple
 
 from dnsserver import records
 from dnsserver.names import (
     AddrName,
     ForeignName,
+    MeshName,
     Name,
     NodeName,
     PointerName,
+    QueryName,
     ServiceName,
     parse_name,
 )
 from dnsserver.places import Place, find_node_place, find_place
 from dnsserver.records import Answer, Group, Record, packed_address
+from dnsserver.remote import NOTHING, AgentNeeded, Found, Known, RemoteName, agent_question
 from dnsserver.wire import (
     NOTIMP,
     NXDOMAIN,
@@ -61,13 +65,22 @@ class Asked(NamedTuple):
     qtype: int
 
 
-def answer(asked: Asked, zone: Zone, rng: Random) -> Answer | None:
+class Scope(NamedTuple):
+    """Where instances come from: the TTL of their records, their datacenter, and the nodes that they are on."""
+
+    ttl: int
+    datacenter: str
+    nodes: Mapping[str, Node]
+
+
+def answer(asked: Asked, zone: Zone, rng: Random, known: Known = MappingProxyType({})) -> Answer | None:
     """Answer a question from the zone; None if it is not ours and recursors are to be asked.
 
     `rng` chooses between instances where only one can be given. Before the first catalog, names of the domain
-    are SERVFAIL: nothing is known of them, not even that they do not exist.
+    are SERVFAIL: nothing is known of them, not even that they do not exist. Raises AgentNeeded where the answer
+    depends on what an agent has to be asked, and that is not among what is `known`.
     """
-    return Lookup(asked, zone, rng).run()
+    return Lookup(asked, zone, rng, known).run()
 
 
 def pointer_miss(zone: Zone) -> Answer:
@@ -80,16 +93,30 @@ def pointer_miss(zone: Zone) -> Answer:
 class Lookup:
     """One question to one zone. `hops` is how many CNAMEs may still be followed."""
 
-    __slots__ = ("_asked", "_dangling", "_dangling_ttl", "_drawn", "_hops", "_rng", "_zone")
+    __slots__ = (
+        "_asked",
+        "_dangling",
+        "_dangling_ttl",
+        "_drawn",
+        "_hops",
+        "_known",
+        "_ordered",
+        "_rng",
+        "_scope",
+        "_zone",
+    )
 
-    def __init__(self, asked: Asked, zone: Zone, rng: Random, hops: int = MAX_CHASED) -> None:
+    def __init__(self, asked: Asked, zone: Zone, rng: Random, known: Known, hops: int = MAX_CHASED) -> None:
         self._asked = asked
         self._zone = zone
         self._rng = rng
+        self._known = known
+        self._scope = Scope(zone.node_ttl, zone.datacenter, zone.snapshot.nodes)
         self._hops = hops
         self._dangling: bytes | None = None
         self._dangling_ttl: int | None = None
         self._drawn = False
+        self._ordered = False
 
     def run(self) -> Answer | None:
         """Answer, or return None for a name that is not ours."""
@@ -116,6 +143,8 @@ class Lookup:
                 return self._service(name)
             case NodeName():
                 return self._node(name)
+            case MeshName() | QueryName():
+                return self._elsewhere(name)
             case AddrName():
                 return self._addr(name)
             case _:
@@ -134,6 +163,7 @@ class Lookup:
             dangling=self._dangling,
             dangling_ttl=self._dangling_ttl,
             drawn=self._drawn,
+            ordered=self._ordered,
         )
 
     # --- services
@@ -144,21 +174,54 @@ class Lookup:
             # `_._tcp.service`: what Consul says too.
             return Answer(SERVFAIL)
         if not zone.serves(name.datacenter):
-            return self._nxdomain()
-        healthy = ("passing",) if zone.only_passing else ("passing", "warning")
-        instances = [i for i in zone.service(name.service) if i.health in healthy]
-        self._dangling_ttl = zone.ttl
-        if name.tag:
-            instances = [i for i in instances if any(fold(tag) == name.tag for tag in i.tags)]
+            return self._elsewhere(name)
+        scope = Scope(zone.service_ttl(name.service), zone.datacenter, zone.snapshot.nodes)
+        return self._instances(self._healthy(zone.service(name.service), name.tag), scope)
+
+    def _elsewhere(self, name: ServiceName | MeshName | QueryName) -> Answer:
+        """Answer for instances that only an agent knows."""
+        found = self._ask(name)
+        if found is None:
+            return Answer(SERVFAIL, authoritative=False)
+        zone = self._zone
+        match name:
+            case QueryName():
+                # The agent has left out what is not healthy, and put what is near first.
+                instances, service = list(found.instances), fold(found.service)
+                self._ordered = True
+            case MeshName(service=service):
+                instances = self._healthy(found.instances)
+            case ServiceName(service=service):
+                instances = self._healthy(found.instances, name.tag)
+        ttl = zone.service_ttl(service) if found.ttl is None else found.ttl
+        return self._instances(instances, Scope(ttl, found.datacenter, found.nodes))
+
+    def _ask(self, name: RemoteName) -> Found | None:
+        """Return what an agent knows of a name; None if none can be asked. Raises AgentNeeded."""
+        question = agent_question(name, self._zone.datacenter)
+        if question is None:
+            return NOTHING
+        if question not in self._known:
+            raise AgentNeeded(question)
+        return self._known[question]
+
+    def _healthy(self, instances: Iterable[Instance], tag: bytes = b"") -> list[Instance]:
+        """Those that pass, or warn where that is enough, and have the tag if one is asked for."""
+        healthy = ("passing",) if self._zone.only_passing else ("passing", "warning")
+        return [i for i in instances if i.health in healthy and (not tag or any(fold(t) == tag for t in i.tags))]
+
+    def _instances(self, instances: list[Instance], scope: Scope) -> Answer:
         if not instances:
             return self._nxdomain()
+        self._scope = scope
+        self._dangling_ttl = scope.ttl
         if self._asked.qtype == TYPE_SRV:
             return self._found(self._srv(instances))
         return self._found(self._service_addresses(instances))
 
     def _service_addresses(self, instances: Iterable[Instance]) -> list[Group]:
         """Address records without duplicates; where there are none, one CNAME of those there are."""
-        asked, ttl = self._asked, self._zone.ttl
+        asked, ttl = self._asked, self._scope.ttl
         found: dict[Record, None] = {}
         hosts: list[str] = []
         for instance in instances:
@@ -181,7 +244,7 @@ class Lookup:
             target = name_from_text(host)
         except ValueError:
             return []
-        record = records.cname(self._asked.qname, target, self._zone.ttl)
+        record = records.cname(self._asked.qname, target, self._scope.ttl)
         return [Group((record, *self._chase(target, self._asked.qtype)))]
 
     def _chase(self, target: bytes, qtype: int) -> list[Record]:
@@ -192,12 +255,15 @@ class Lookup:
             return []
         if not self._hops:
             return []
-        lookup = Lookup(Asked(target, labels, qtype), self._zone, self._rng, self._hops - 1)
+        lookup = Lookup(Asked(target, labels, qtype), self._zone, self._rng, self._known, self._hops - 1)
         found = lookup.run() or Answer()
         self._dangling = found.dangling
         self._drawn |= found.drawn
         wanted = _CHASED_TYPES if qtype not in _ADDRESS_TYPES else frozenset((qtype, TYPE_CNAME))
-        return [record for group in found.groups for record in group.answers if record.type in wanted]
+        chased = [record for group in found.groups for record in group.answers if record.type in wanted]
+        # As in Consul, a service's TTL holds for all that its name leads to.
+        ttl = self._dangling_ttl
+        return chased if ttl is None else [record._replace(ttl=ttl) for record in chased]
 
     def _srv(self, instances: Iterable[Instance]) -> list[Group]:
         seen: set[tuple[str, bytes, int]] = set()
@@ -209,7 +275,7 @@ class Lookup:
                 continue
             seen.add((instance.node, target, instance.port))
             weight = instance.weight_warning if instance.health == "warning" else instance.weight
-            record = records.srv(self._asked.qname, target, instance.port, weight, self._zone.ttl)
+            record = records.srv(self._asked.qname, target, instance.port, weight, self._scope.ttl)
             groups.append(Group((record,), self._srv_additional(instance, place, target)))
         return groups
 
@@ -220,25 +286,26 @@ class Lookup:
                 return name_from_text(place.text)
             except ValueError:
                 return None
-        name = self._zone.node_name(instance.node) if place.at_node else None
-        return name or self._zone.address_name(place.packed)
+        datacenter = self._scope.datacenter
+        name = self._zone.node_name(instance.node, datacenter) if place.at_node else None
+        return name or self._zone.address_name(place.packed, datacenter)
 
     def _srv_additional(self, instance: Instance, place: Place, target: bytes) -> tuple[Record, ...]:
-        zone = self._zone
+        scope = self._scope
         if place.packed is not None:
-            found = [records.address(target, place.packed, zone.ttl)]
+            found = [records.address(target, place.packed, scope.ttl)]
         else:
             found = self._chase(target, TYPE_ANY)
             self._dangling = None
-        node_name = zone.node_name(instance.node)
+        node_name = self._zone.node_name(instance.node, scope.datacenter)
         if node_name is not None:
-            node = zone.node_of(instance)
+            node = scope.nodes.get(instance.node)
             found += self._meta(node_name, node.meta if node else instance.node_meta)
         return tuple(found)
 
     def _place(self, instance: Instance) -> Place | None:
         """Where clients of the asked type reach an instance."""
-        node = self._zone.node_of(instance)
+        node = self._scope.nodes.get(instance.node)
         place = find_place(instance, node, self._asked.qtype)
         if place is not None and place.packed is None and self._is_asked(place.text):
             at_node = find_node_place(instance, node, self._asked.qtype)
@@ -253,7 +320,13 @@ class Lookup:
 
     def _node(self, name: NodeName) -> Answer:
         zone, asked = self._zone, self._asked
-        node = zone.node(name.node) if zone.serves(name.datacenter) else None
+        if zone.serves(name.datacenter):
+            node = zone.node(name.node)
+        else:
+            found = self._ask(name)
+            if found is None:
+                return Answer(SERVFAIL, authoritative=False)
+            node = next(iter(found.nodes.values()), None)
         if node is None:
             return self._nxdomain()
         meta = self._meta(asked.qname, node.meta)
@@ -272,13 +345,13 @@ class Lookup:
         packed = packed_address(text)
         if packed is None:
             return self._cname(text) if text else []
-        record = records.address(self._asked.qname, packed, self._zone.ttl)
+        record = records.address(self._asked.qname, packed, self._scope.ttl)
         return [Group((record,))] if self._asked.qtype in (record.type, TYPE_ANY) else []
 
     def _meta(self, owner: bytes, meta: Mapping[str, str]) -> list[Record]:
         """TXT records of node meta: `key=value`, or the bare value of an `rfc1035-` key."""
         texts = (value if key.lower().startswith("rfc1035-") else f"{key}={value}" for key, value in meta.items())
-        return [records.txt(owner, to_bytes(text), self._zone.ttl) for text in texts]
+        return [records.txt(owner, to_bytes(text), self._scope.ttl) for text in texts]
 
     def _addr(self, name: AddrName) -> Answer:
         """The address that a name spells; as in Consul, digits of another length are an empty answer."""
@@ -288,13 +361,13 @@ class Lookup:
             packed = bytes.fromhex(name.digits.decode("ascii"))
         except ValueError:
             return self._nxdomain()
-        return Answer(groups=[Group((records.address(self._asked.qname.lower(), packed, self._zone.ttl),))])
+        return Answer(groups=[Group((records.address(self._asked.qname.lower(), packed, self._zone.node_ttl),))])
 
     def _pointer(self, name: PointerName) -> Answer | None:
         target = self._zone.pointer(name.address) if name.address else None
         if target is None:
             return None
-        record = records.ptr(self._asked.qname, target, self._zone.ttl)
+        record = records.ptr(self._asked.qname, target, self._zone.node_ttl)
         if self._asked.qtype == TYPE_SOA:
             return Answer(groups=[Group((record,))], authority=(self._zone.soa,))
         return Answer(groups=[Group((record,))])
@@ -317,7 +390,7 @@ class Lookup:
             if instance.health == "critical" or target is None:
                 continue
             packed = packed_address(instance.address)
-            glue = () if packed is None else (records.address(target, packed, zone.ttl),)
-            groups[target] = Group((records.ns(zone.apex, target, zone.ttl),), glue)
+            glue = () if packed is None else (records.address(target, packed, zone.node_ttl),)
+            groups[target] = Group((records.ns(zone.apex, target, zone.node_ttl),), glue)
         self._drawn = len(groups) > MAX_SERVERS
         return self._rng.sample(list(groups.values()), min(MAX_SERVERS, len(groups)))

@@ -21,6 +21,7 @@ class DnsCollector:
         gauges = self._stats.gauges()
         yield from self._replies(gauges)
         yield from self._forwarding(gauges)
+        yield from self._asking()
         yield from self._trouble()
         yield GaugeMetricFamily("dns_tcp_connections", "TCP clients connected.", self._stats.tcp_open)
         yield CounterMetricFamily("dns_tcp_connections_accepted", "TCP clients accepted.", self._stats.tcp_accepted)
@@ -77,6 +78,14 @@ class DnsCollector:
         yield GaugeMetricFamily(
             "dns_forwarded_in_flight", "Questions that recursors are being asked.", gauges.in_flight
         )
+
+    def _asking(self) -> Iterator[Metric]:
+        asked = CounterMetricFamily(
+            "dns_agent_questions", "Questions for a Consul agent: queries, mesh, other datacenters.", labels=("result",)
+        )
+        for result, count in self._stats.agent.items():
+            asked.add_metric((result,), count)
+        yield asked
 
     def _trouble(self) -> Iterator[Metric]:
         refused = CounterMetricFamily("dns_refused", "Questions refused, by reason.", labels=("reason",))

@@ -7,7 +7,7 @@ and what is asked of that kind.
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from dnsserver.wire import TYPE_SRV
 
@@ -31,6 +31,24 @@ class NodeName(NamedTuple):
     datacenter: bytes
 
 
+class MeshName(NamedTuple):
+    """`<service>.connect[.<dc>]`: the mesh proxies of a service; `.ingress`: the gateways that lead to it.
+
+    As in Consul, labels before the service are not looked at.
+    """
+
+    kind: Literal["connect", "ingress"]
+    service: bytes
+    datacenter: bytes
+
+
+class QueryName(NamedTuple):
+    """`<query>.query[.<dc>]`: a prepared query, by name or ID."""
+
+    query: bytes
+    datacenter: bytes
+
+
 class AddrName(NamedTuple):
     """`<hex>.addr[.<dc>]`."""
 
@@ -51,7 +69,7 @@ class ForeignName(NamedTuple):
     """A name outside the domain."""
 
 
-Name = ServiceName | NodeName | AddrName | PointerName | UnknownName | ForeignName
+Name = ServiceName | NodeName | MeshName | QueryName | AddrName | PointerName | UnknownName | ForeignName
 
 
 def parse_name(labels: Labels, qtype: int, domain: Labels) -> Name:
@@ -85,8 +103,9 @@ def _parse_kind(kind: bytes, asked: Labels, suffix: Labels) -> Name:
         return _parse_service(asked, datacenter)
     if kind == b"node":
         return NodeName(b".".join(asked), datacenter)
-    # Mesh proxies, gateways and prepared queries are not in the catalog that we follow.
-    return UnknownName()
+    if kind == b"query":
+        return QueryName(b".".join(asked), datacenter)
+    return MeshName("connect" if kind == b"connect" else "ingress", asked[-1], datacenter)
 
 
 def _parse_service(asked: Labels, datacenter: bytes) -> ServiceName:

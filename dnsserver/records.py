@@ -65,6 +65,7 @@ class Answer:
     `dangling` is the last target of a CNAME that leads out of our domain: recursors may know its address.
     `dangling_ttl` is the TTL for what they know, None: theirs.
     `drawn` says that records were drawn from more that would do as well: the next asker should get a new draw.
+    `ordered` says that the order of the groups means something.
     """
 
     rcode: int = NOERROR
@@ -75,6 +76,7 @@ class Answer:
     dangling: bytes | None = None
     dangling_ttl: int | None = None
     drawn: bool = False
+    ordered: bool = False
 
 
 @lru_cache(maxsize=1 << 16)

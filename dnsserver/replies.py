@@ -134,9 +134,10 @@ class Encoder:
     def rotation(self, rng: Random) -> Rotation:
         """Return replies whose answers change places, each instance coming first as often as any other."""
         groups = list(self._answer.groups)
-        rng.shuffle(groups)
+        if not self._answer.ordered:
+            rng.shuffle(groups)
         first = self.reply(groups)
-        if len(groups) < 2:
+        if len(groups) < 2 or self._answer.ordered:
             return Rotation(first, iter(()) if self._answer.drawn else repeat(first), len(first))
         count = min(len(groups), MAX_ORDERS, max(2, ORDERS_SIZE // len(first)))
         return Rotation(first, self._more(groups, first, count, rng), count * len(first))

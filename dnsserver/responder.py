@@ -9,6 +9,7 @@ from itertools import repeat
 from random import Random
 
 from dnsserver import replies
+from dnsserver.agent import AgentAnswers
 from dnsserver.answers import Asked, answer, pointer_miss
 from dnsserver.cache import Entry, WireCache
 from dnsserver.foreign import Found
@@ -16,6 +17,8 @@ from dnsserver.forwarder import Forwarder
 from dnsserver.hosts import Hosts
 from dnsserver.message import Query, Rejected, parse_query
 from dnsserver.records import Answer, Group, Record
+from dnsserver.remote import AgentNeeded, AgentQuestion
+from dnsserver.remote import Found as AgentAnswer
 from dnsserver.replies import Encoder, Rotation, find_room
 from dnsserver.stats import DnsStats, Gauges, Kind, kind_of
 from dnsserver.upstream import STALE_TTL
@@ -49,6 +52,9 @@ COLLECTED = 500
 ENTRY_OVERHEAD = 600
 """Octets of memory that an entry takes beside its key and its replies, about."""
 
+MAX_AGENT_QUESTIONS = 8
+"""What an agent is asked for one query, at most: the name itself, and names that host names of instances lead to."""
+
 _CHASED = {TYPE_A: TYPE_A, TYPE_AAAA: TYPE_AAAA, TYPE_ANY: TYPE_A}
 """What recursors are asked about the foreign target of a CNAME, by the type that the client asked for."""
 
@@ -80,12 +86,20 @@ class Lane:
 class Responder:
     """Answers packets; `respond` never raises.
 
-    `forwarder` is None where foreign names are refused. `rng` shuffles answers.
+    `forwarder` is None where foreign names are refused. `rng` shuffles answers. Without an `agent`, what only one
+    knows is SERVFAIL.
     """
 
     def __init__(
-        self, settings: DnsSettings, stats: DnsStats, forwarder: Forwarder | None, zone: Zone, rng: Random
+        self,
+        settings: DnsSettings,
+        stats: DnsStats,
+        forwarder: Forwarder | None,
+        zone: Zone,
+        rng: Random,
+        agent: AgentAnswers | None = None,
     ) -> None:
+        self._agent = agent
         self._settings = settings
         self._stats = stats
         self._forwarder = forwarder
@@ -174,14 +188,47 @@ class Responder:
         if query.qclass != CLASS_IN:
             self._refuse(exchange, query, "class")
             return
+        self._look_up(exchange, query, {})
+
+    def _look_up(
+        self, exchange: _Exchange, query: Query, known: dict[AgentQuestion, AgentAnswer | None]
+    ) -> None:
+        """Answer from the zone, from what an agent has said so far (`known`), and from the hosts file."""
         asked = Asked(query.qname, query.labels, query.qtype)
-        found = answer(asked, self._zone, self._rng) or self._hosts.answer(asked)
+        try:
+            found = answer(asked, self._zone, self._rng, known) or self._hosts.answer(asked)
+        except AgentNeeded as needed:
+            self._ask_agent(exchange, query, known, needed.question)
+            return
         if found is None:
             self._outside(exchange, query)
         elif found.dangling is not None and query.qtype in _CHASED:
             self._complete(exchange, query, found, found.dangling)
+        elif None in known.values():
+            self._send(exchange, self._encode(exchange, query, found).first)
+        elif known:
+            self._keep(exchange, exchange.lane.foreign, self._encode(exchange, query, found))
         else:
             self._keep(exchange, exchange.lane.local, self._encode(exchange, query, found))
+
+    def _ask_agent(
+        self, exchange: _Exchange, query: Query, known: dict[AgentQuestion, AgentAnswer | None], question: AgentQuestion
+    ) -> None:
+        """Ask an agent and look up again with what it says."""
+
+        def deliver(found: AgentAnswer | None) -> None:
+            try:
+                self._look_up(exchange, query, {**known, question: found})
+            except Exception as error:
+                self._stats.fault(log, error)
+                self._fail(exchange, query)
+
+        if len(known) >= MAX_AGENT_QUESTIONS:
+            self._fail(exchange, query)
+        elif self._agent is None:
+            deliver(None)
+        else:
+            self._agent.find(question, deliver)
 
     def _outside(self, exchange: _Exchange, query: Query) -> None:
         """Answer a question that neither the zone nor the hosts file has anything on."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from random import Random
 from socket import socket
 
+from dnsserver.agent import AgentAnswers, Ask
 from dnsserver.clients import Clients
 from dnsserver.forwarder import Forwarder
 from dnsserver.hostsfile import HostsFile
@@ -34,10 +35,12 @@ class DnsServer:
     """Answers names of the catalog under `settings.domain` and of a hosts file, and asks recursors for all others.
 
     Only clients on local networks and those of `settings.allow` are answered, others are refused.
-    Until the first `apply`, names of the domain are SERVFAIL. To be used from the event loop alone.
+    Until the first `apply`, names of the domain are SERVFAIL. What only a Consul agent knows is asked through `ask`;
+    without it, it is SERVFAIL. To be used from the event loop alone.
     """
 
-    def __init__(self, settings: DnsSettings, stats: DnsStats) -> None:
+    def __init__(self, settings: DnsSettings, stats: DnsStats, ask: Ask | None = None) -> None:
+        self._agent = AgentAnswers(ask, stats) if ask is not None else None
         self._settings = settings
         self._stats = stats
         self._zone = Zone(Snapshot(), settings, 0)
@@ -58,7 +61,7 @@ class DnsServer:
         settings, stats = self._settings, self._stats
         rules = self._rules(addresses)
         self._forwarder = Forwarder(rules, settings, stats, Random()) if rules.recursors else None
-        self._responder = Responder(settings, stats, self._forwarder, self._zone, Random())
+        self._responder = Responder(settings, stats, self._forwarder, self._zone, Random(), self._agent)
         if self._hosts_file is not None:
             await self._read_hosts(self._hosts_file, self._responder)
         self._connections = TcpConnections(self._responder, self._clients, stats, loop.time)
@@ -120,6 +123,9 @@ class DnsServer:
         if self._forwarder is not None:
             await self._forwarder.drain(grace)
             await self._forwarder.close()
+        if self._agent is not None:
+            await self._agent.drain(grace)
+            await self._agent.close()
         for port in self._ports:
             port.close()
         self._ports.clear()

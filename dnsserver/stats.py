@@ -61,7 +61,7 @@ class Gauges(NamedTuple):
 
 
 _NUMBERS = ("foreign_hits", "foreign_misses", "foreign_stale", "tcp_accepted")
-_TALLIES = ("built", "refused", "dropped", "limited", "forwarded", "faults")
+_TALLIES = ("built", "refused", "dropped", "limited", "forwarded", "agent", "faults")
 _ROWS = ("built", "cached", "forwarded")
 """Tallies whose keys are tuples; in JSON, each is a list of rows: the key's parts, then the count."""
 
@@ -110,7 +110,7 @@ _READERS: dict[str, Reader] = {
     **dict.fromkeys(_NUMBERS, read_count),
     **dict.fromkeys(("built", "cached"), _rows_of(4, _read_kind)),
     "forwarded": _rows_of(2, _read_exchange),
-    **dict.fromkeys(("refused", "dropped", "limited", "faults"), tally_of(read_label)),
+    **dict.fromkeys(("refused", "dropped", "limited", "agent", "faults"), tally_of(read_label)),
     "recursors": tally_of(read_label),
     "state": _read_state,
 }
@@ -122,7 +122,8 @@ class DnsStats:
     `built` counts replies that were made for one query, `cached` those sent by wire cache entries that are gone;
     `gauges()` tells of the living ones. `refused` counts questions by the reason why they were, `dropped` by reason
     what got no proper answer, `limited` replies over a client's rate by what became of them, `forwarded` exchanges by
-    recursor and result, `faults` exceptions that were bugs, by type.
+    recursor and result, `agent` questions that only a Consul agent can answer by result, `faults` exceptions that
+    were bugs, by type.
     """
 
     def __init__(self) -> None:
@@ -132,6 +133,7 @@ class DnsStats:
         self.dropped: Counter[str] = Counter()
         self.limited: Counter[str] = Counter()
         self.forwarded: Counter[tuple[str, str]] = Counter()
+        self.agent: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.foreign_hits = 0
         self.foreign_misses = 0

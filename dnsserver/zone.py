@@ -22,14 +22,16 @@ class Zone:
 
     def __init__(self, snapshot: Snapshot, settings: DnsSettings, serial: int, before: Zone | None = None) -> None:
         self.snapshot = snapshot
-        self.ttl = settings.ttl
+        self.node_ttl = settings.ttl if settings.node_ttl is None else settings.node_ttl
         self.only_passing = settings.only_passing
         self.datacenter = settings.datacenter or snapshot.datacenter
         self.apex = name_from_text(settings.domain)
         self.domain = tuple(split_name(self.apex))
+        self._ttl = settings.ttl
+        self._ttls = {fold(name): ttl for name, ttl in settings.service_ttls}
         self._datacenter = fold(self.datacenter)
         self._serial = serial
-        self._suffixes: dict[bytes, bytes] = {}
+        self._suffixes: dict[tuple[bytes, str], bytes] = {}
         self._services = _Services(snapshot.services)
         self._owners = _Owners()
         self._nodes = _Nodes(snapshot.nodes)
@@ -57,6 +59,14 @@ class Zone:
         """Tell whether a datacenter label, empty if there was none, is ours."""
         return datacenter in (b"", self._datacenter)
 
+    def service_ttl(self, name: bytes) -> int:
+        """The TTL (seconds) of a service's records: its own, else that of the longest `prefix*`, else the default."""
+        ttls = self._ttls
+        if not ttls:
+            return self._ttl
+        patterns = (name, *(name[:end] + b"*" for end in range(len(name), -1, -1)))
+        return next((ttls[pattern] for pattern in patterns if pattern in ttls), self._ttl)
+
     @cached_property
     def soa(self) -> Record:
         """The zone's SOA record."""
@@ -73,10 +83,6 @@ class Zone:
         """A node by name, by ID, or by a prefix of even length that only one ID has."""
         return self._nodes.by_name.get(name) or self._nodes.by_id(name)
 
-    def node_of(self, instance: Instance) -> Node | None:
-        """The node that an instance is on."""
-        return self.snapshot.nodes.get(instance.node)
-
     def pointer(self, address: str) -> bytes | None:
         """The wire name that an address (canonical text) belongs to: a node's, else a service's."""
         node = self._nodes.by_address.get(address)
@@ -85,23 +91,24 @@ class Zone:
         service = self._owners.find(address, self.snapshot.services)
         return None if service is None else self._under(b"service", service)
 
-    def node_name(self, node: str) -> bytes | None:
-        """The wire name of a node, None if DNS cannot carry it."""
-        return self._under(b"node", node)
+    def node_name(self, node: str, datacenter: str = "") -> bytes | None:
+        """The wire name of a node, of our datacenter unless it is another; None if DNS cannot carry it."""
+        return self._under(b"node", node, datacenter)
 
-    def address_name(self, packed: bytes) -> bytes:
+    def address_name(self, packed: bytes, datacenter: str = "") -> bytes:
         """The wire name `<hex>.addr.<dc>.<domain>` of a packed address."""
         digits = packed.hex().encode()
-        return bytes((len(digits),)) + digits + self._suffix(b"addr")
+        return bytes((len(digits),)) + digits + self._suffix(b"addr", datacenter)
 
-    def _under(self, kind: bytes, name: str) -> bytes | None:
-        return _join(name, self._suffix(kind))
+    def _under(self, kind: bytes, name: str, datacenter: str = "") -> bytes | None:
+        return _join(name, self._suffix(kind, datacenter))
 
-    def _suffix(self, kind: bytes) -> bytes:
-        suffix = self._suffixes.get(kind)
+    def _suffix(self, kind: bytes, datacenter: str = "") -> bytes:
+        key = (kind, datacenter or self.datacenter)
+        suffix = self._suffixes.get(key)
         if suffix is None:
-            suffix = encode_name((kind, *to_bytes(self.datacenter).split(b".")))[:-1] + self.apex
-            self._suffixes[kind] = suffix
+            suffix = encode_name((kind, *to_bytes(key[1]).split(b".")))[:-1] + self.apex
+            self._suffixes[key] = suffix
         return suffix
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from dnsserver.server import DnsServer
 from dnsserver.stats import DnsStats
 from lb.balance.places import Places
+from lb.catalog.asking import AgentAsker
 from lb.catalog.model import Snapshot
 from lb.observe.accesslog import open_log
 from lb.observe.stats import Stats
@@ -23,13 +24,25 @@ Shares = Mapping[Place, Sequence[socket.socket]]
 class DataPlane:
     """Everything of a node that clients talk to, as far as one process does it.
 
-    Sockets that it is given are its own. Raises SettingsError if the access log cannot be opened.
+    Sockets that it is given are its own. DNS asks Consul's agents for what the catalog does not have; each token read
+    from a file is told to `hide`. Raises SettingsError if the access log cannot be opened.
     """
 
-    def __init__(self, settings: Settings, stats: Stats, dns_stats: DnsStats, places: Places | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        stats: Stats,
+        dns_stats: DnsStats,
+        places: Places | None = None,
+        hide: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.access_log = open_log(settings.access_log)
         self._plane = BalancerPlane(settings, stats, self.access_log, places)
-        self._dns = DnsServer(settings.dns, dns_stats) if settings.dns is not None else None
+        self._dns: DnsServer | None = None
+        self._asker: AgentAsker | None = None
+        if settings.dns is not None:
+            self._asker = AgentAsker(settings.consul, hide)
+            self._dns = DnsServer(settings.dns, dns_stats, self._asker.ask)
         self._draining = False
         self.balancer = self._plane.balancer
 
@@ -73,6 +86,8 @@ class DataPlane:
         try:
             await asyncio.gather(self._plane.drain(grace), dns)
         finally:
+            if self._asker is not None:
+                await self._asker.close()
             if self.access_log is not None:
                 self.access_log.close()
 

@@ -178,7 +178,14 @@ FLAGS: tuple[Flag, ...] = (
     Flag("dns-cache", "SIZE", values.size, "memory for recursors' answers in each worker, 0: none are kept (16m)"),
     Flag("dc", "NAME", str.lower, "datacenter (the agent's own)"),
     Flag("dns-domain", "NAME", values.domain, "suffix of the catalog's names (consul)"),
-    Flag("dns-ttl", "TIME", values.ttl, "TTL of the catalog's records (0)"),
+    Flag(
+        "dns-ttl",
+        "[NAME=]TIME",
+        values.service_ttl,
+        "TTL of the catalog's records (0), or of the service NAME, or of those that NAME* matches; may repeat",
+        True,
+    ),
+    Flag("dns-node-ttl", "TIME", values.ttl, "TTL of records of nodes and addresses (that of --dns-ttl)"),
     Flag("dns-only-passing", "on|off", values.boolean, "leave instances with warnings out of DNS (off)"),
     Flag("dns-tc", "on|off", values.boolean, "set TC on replies that were cut for UDP (on)"),
     Flag(
@@ -291,7 +298,7 @@ def read_settings(given: argparse.Namespace, environ: Mapping[str, str] | None =
     http = _section(HttpSettings, found, _HTTP)
     tcp = _section(TcpSettings, found, {"tcp": "host", "tcp-idle-timeout": "idle_timeout"})
     tls = _section(TlsSettings, found, _TLS)
-    dns = _section(DnsSettings, found, _DNS)
+    dns = replace(_section(DnsSettings, found, _DNS), **_ttls(found))
     _check_rules(dns)
     settings = Settings(
         consul=_consul(found, environ),
@@ -357,7 +364,7 @@ _UPSTREAM = {
 _DNS = {
     "dns": "listen",
     "dns-domain": "domain",
-    "dns-ttl": "ttl",
+    "dns-node-ttl": "node_ttl",
     "dns-only-passing": "only_passing",
     "dns-tc": "truncate",
     "dns-allow": "allow",
@@ -372,6 +379,17 @@ _DNS = {
 
 def _section(kind: Callable[..., Any], found: Mapping[str, Any], names: Mapping[str, str]) -> Any:
     return kind(**{names[flag]: value for flag, value in found.items() if flag in names})
+
+
+def _ttls(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The TTLs of services: that of all, and those of some by name."""
+    given: dict[str, int] = {}
+    for name, ttl in found.get("dns-ttl", ()):
+        if name in given:
+            raise SettingsError("--dns-ttl", f"{name or 'the TTL of all services'} is given twice")
+        given[name] = ttl
+    ttl = given.pop("", DnsSettings().ttl)
+    return {"ttl": ttl, "service_ttls": tuple(given.items())}
 
 
 def _consul(found: Mapping[str, Any], environ: Mapping[str, str]) -> ConsulSettings:

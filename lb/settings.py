@@ -144,10 +144,12 @@ class ForwardRule(NamedTuple):
 class DnsSettings:
     """The DNS server.
 
-    `domain` is lower case, without dots at its ends. `ttl` is for records of services and nodes (Consul's
-    default is 0). `truncate` sets TC on a reply that was cut for UDP. `recursors` is empty when foreign names
-    are refused. `allow` are networks whose clients are answered, beside those that are not public. `rate` is how many
-    replies over UDP each client gets a second from one worker, 0: any number.
+    `domain` is lower case, without dots at its ends. `ttl` (seconds) is for records of services (Consul's default
+    is 0), `service_ttls` for those of the service `name`, or of all that begin with what stands before a `*` at its
+    end; `node_ttl` is for records of nodes and addresses, None: `ttl`. `truncate` sets TC on a reply that was cut for
+    UDP. `recursors` is empty when foreign names are refused. `allow` are networks whose clients are answered, beside
+    those that are not public. `rate` is how many replies over UDP each client gets a second from one worker, 0: any
+    number.
 
     `forward` are recursors for names under a suffix, the longest suffix wins. `hosts` is a hosts(5) file that comes
     before both. `cache_size` is how many octets of recursors' replies each worker keeps.
@@ -163,6 +165,8 @@ class DnsSettings:
     hosts: Path | None = None
     cache_size: int = 16 << 20
     ttl: int = 0
+    service_ttls: tuple[tuple[str, int], ...] = ()
+    node_ttl: int | None = None
     only_passing: bool = False
     truncate: bool = True
     allow: tuple[Network, ...] = ()

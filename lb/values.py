@@ -45,6 +45,14 @@ def ttl(text: str) -> int:
     return int(seconds)
 
 
+def service_ttl(text: str) -> tuple[str, int]:
+    """`TIME`, `NAME=TIME` or `PREFIX*=TIME` -> the name in lower case, "" if there is none, and seconds."""
+    name, sign, time = text.rpartition("=")
+    if sign and (not name or "*" in name[:-1] or not name.isprintable()):
+        raise ValueError(f"{name!r} is neither the name of a service nor PREFIX*")
+    return name.lower(), ttl(time)
+
+
 def size(text: str) -> int:
     """`32k`, `1m`, or plain octets -> octets."""
     match = _SIZE.fullmatch(text)

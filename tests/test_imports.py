@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, str] = {
         "lb.settings lb.sockets lb.errors"
     ),
     "dnsserver": "lb.catalog lb.catalog.model lb.observe lb.deadlines lb.settings lb.sockets lb.errors",
-    "lb.dataplane": "lb.proxy lb.balance lb.observe lb.catalog.model lb.settings lb.sockets dnsserver",
+    "lb.dataplane": "lb.proxy lb.balance lb.observe lb.catalog lb.catalog.model lb.settings lb.sockets dnsserver",
     "lb.workers": (
         "lb.dataplane lb.proxy lb.balance lb.board lb.observe lb.catalog lb.catalog.model lb.settings lb.sockets "
         "lb.errors dnsserver"
@@ -63,7 +63,7 @@ MAY_IMPORT: dict[str, str] = {
 PURE = (
     "lb.errors lb.settings lb.values lb.catalog.model lb.catalog.decode lb.routing lb.balance lb.board lb.http1 "
     "lb.wire dnsserver.answers dnsserver.cache dnsserver.clients dnsserver.message dnsserver.names dnsserver.places "
-    "dnsserver.records dnsserver.replies dnsserver.wire dnsserver.zone dnsserver.resolvconf "
+    "dnsserver.records dnsserver.remote dnsserver.replies dnsserver.wire dnsserver.zone dnsserver.resolvconf "
     "dnsserver.foreign dnsserver.health dnsserver.hosts dnsserver.rules dnsserver.upstream"
 )
 IMPURE = "asyncio uvloop aiohttp consul time datetime socket select selectors ssl threading subprocess"

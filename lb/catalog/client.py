@@ -108,10 +108,12 @@ class Agent:
         index: int = 0,
         wait: float = 0.0,
         matching: str = "",
+        datacenter: str = "",
     ) -> Answer:
         """GET `path`; with an `index`, block for up to `wait` seconds until there is a higher one.
 
-        `matching` is a filter expression of Consul. Raises `AgentUnreachable`, `AgentRefused` or `BadAnswer`.
+        `matching` is a filter expression of Consul; `datacenter` is asked about instead of that of the settings.
+        Raises `AgentUnreachable`, `AgentRefused` or `BadAnswer`.
         """
         params: list[tuple[str, str]] = []
         timeout = READ_TIMEOUT
@@ -122,8 +124,8 @@ class Agent:
             timeout = wait + wait / 16 + MARGIN  # Consul adds up to a sixteenth to spread its callers
         if matching:
             params.append(("filter", matching))
-        if self._datacenter:
-            params.append(("dc", self._datacenter))
+        if datacenter or self._datacenter:
+            params.append(("dc", datacenter or self._datacenter))
         try:
             return await self._ask(path, params, timeout)
         except AgentRefused as error:

@@ -80,7 +80,9 @@ class Crew:
         ledger: Ledger,
         version: int = 0,
     ) -> None:
-        self._settings = replace(settings, consul=ConsulSettings(), admin=AdminSettings(listen=None))
+        # Consul is asked by workers for what DNS does not find in the catalog, and for nothing else.
+        consul = settings.consul if settings.dns is not None else ConsulSettings()
+        self._settings = replace(settings, consul=consul, admin=AdminSettings(listen=None))
         self.stats = Stats(reporting=True)  # to the next program, one day
         self.dns_stats = DnsTotals()
         self._log_totals = LogTotals()

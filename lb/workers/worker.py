@@ -73,11 +73,11 @@ class Worker:
         if kind != "start":
             raise ChannelError(f"{kind!r} came before 'start'")
         self._settings = pickle.loads(base64.b64decode(body["settings"]))  # noqa: S301  from our own supervisor
-        logs.setup(self._settings.log, [])
+        secrets = logs.setup(self._settings.log, [self._settings.consul.token])
         board = Board.open(descriptors[0])
         self._column = board.columns[body["column"]]
         self._places = BoardPlaces(board, body["column"], 0, self._rows)
-        self._plane = DataPlane(self._settings, self._stats, self._dns_stats, self._places)
+        self._plane = DataPlane(self._settings, self._stats, self._dns_stats, self._places, secrets.add)
         if self._plane.access_log is not None:
             self._log_reporter = LogReporter(self._plane.access_log)
 

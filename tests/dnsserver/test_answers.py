@@ -108,12 +108,10 @@ def test_found(name: str, qtype: str, data: list[str]) -> None:
         ("nosuch.service.consul", "SRV", "NXDOMAIN"),
         ("pink.web.service.consul", "A", "NXDOMAIN"),
         ("_web._udp.service.consul", "SRV", "NXDOMAIN"),
-        ("web.service.dc9.consul", "A", "NXDOMAIN"),
         ("nosuch.node.consul", "MX", "NXDOMAIN"),
         ("aab.node.consul", "A", "NXDOMAIN"),
-        ("n1.node.dc9.consul", "A", "NXDOMAIN"),
         ("xyzxyzxy.addr.consul", "A", "NXDOMAIN"),
-        ("geo.query.consul", "A", "NXDOMAIN"),
+        ("web.virtual.consul", "A", "NXDOMAIN"),
         ("consul", "A", "NXDOMAIN"),
         ("9.9.9.9.in-addr.arpa", "PTR", "NXDOMAIN"),
     ],
@@ -169,6 +167,32 @@ def test_ttl_is_that_of_the_settings() -> None:
     ]:
         seen = rows(name, qtype, settings)
         assert {row[2] for row in (*seen.answer, *seen.additional)} == {30}
+
+
+def test_services_have_ttls_of_their_own_and_nodes_another() -> None:
+    settings = DnsSettings(ttl=5, node_ttl=7, service_ttls=(("Own", 20), ("ow*", 30), ("o*", 40), ("inner", 50)))
+    for name, qtype, ttl in [
+        ("own.service.consul", "SRV", 20),
+        ("own6.service.consul", "AAAA", 30),
+        ("outer.service.consul", "A", 40),
+        ("web.service.consul", "SRV", 5),
+        ("inner.service.consul", "A", 50),
+        ("n1.node.consul", "ANY", 7),
+        ("0a000001.addr.consul", "A", 7),
+        ("1.0.0.10.in-addr.arpa", "PTR", 7),
+        ("consul", "NS", 7),
+    ]:
+        seen = rows(name, qtype, settings)
+        assert {row[2] for row in (*seen.answer, *seen.additional)} == {ttl}, name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["web.service.dc9.consul", "n1.node.dc9.consul", "geo.query.consul", "web.connect.consul", "w.ingress.consul"],
+)
+def test_what_only_an_agent_knows_is_not_denied_where_none_can_be_asked(name: str) -> None:
+    seen = rows(name, "A")
+    assert (seen.rcode, seen.answer, seen.authority) == ("SERVFAIL", (), ())
 
 
 def test_only_passing_leaves_warning_instances_out() -> None:

@@ -116,7 +116,8 @@ def test_every_setting_of_the_contract_arrives() -> None:
         *("--max-body", "0", "--max-header", "16k", "--max-header-line", "4k", "--tcp-idle-timeout", "7s"),
         *("--request-id", "X-Request-ID"),
         *("--drain-delay", "8s", "--drain-timeout", "9s", "--access-log", "-", "--access-log-format", "json"),
-        *("--dns-ttl", "10s", "--dns-only-passing", "on", "--dns-tc", "off", "--recursor", "192.0.2.1"),
+        *("--dns-ttl", "10s", "--dns-ttl", "Web=1m", "--dns-ttl", "w*=2m", "--dns-node-ttl", "3"),
+        *("--dns-only-passing", "on", "--dns-tc", "off", "--recursor", "192.0.2.1"),
         *("--log-level", "debug", "--log-format", "json", "--empty-guard", "0", "--workers", "1"),
     )
     consul, upstream, http, tcp, dns = found.consul, found.upstream, found.http, found.tcp, found.dns
@@ -134,6 +135,7 @@ def test_every_setting_of_the_contract_arrives() -> None:
     assert (found.access_log.path, found.access_log.format) == ("-", "json")
     assert (dns.domain, dns.datacenter, dns.only_passing, dns.truncate) == ("edge", "dc1", True, False)
     assert (dns.ttl, type(dns.ttl), dns.recursors) == (10, int, (Address("192.0.2.1", 53),))
+    assert (dns.service_ttls, dns.node_ttl) == ((("web", 60), ("w*", 120)), 3)
     assert (found.log.level, found.log.format) == ("debug", "json")
 
 
@@ -257,7 +259,7 @@ def test_help_tells_every_flag() -> None:
 def test_help_tells_the_defaults_that_hold() -> None:
     told = {flag.name: flag.help.rpartition("(")[2].partition(")")[0] for flag in FLAGS}
     unset = {"token", "token-file", "domain", "recursor", "dc", "dns-allow", "proxy-protocol-from", "state-dir"}
-    unset |= {"workers", "forward", "hosts"}
+    unset |= {"workers", "forward", "hosts", "dns-node-ttl"}
     given = [part for name, text in told.items() if name not in unset for part in (f"--{name}", text)]
     assert dataclasses.replace(settings(*given), consul=settings().consul) == settings()
     assert settings(*given).consul.agents == settings().consul.agents
@@ -298,3 +300,8 @@ def test_consuls_switch_for_tls_holds_for_every_agent() -> None:
     assert found.consul.agents == ("https://a:1", "https://b:2", "https://c:3")
     assert settings(CONSUL_HTTP_SSL="false").consul.agents == ("http://127.0.0.1:8500",)
     assert refusal(CONSUL_HTTP_SSL="perhaps").startswith("CONSUL_HTTP_SSL: ")
+
+
+def test_two_ttls_for_the_same_services_are_an_error() -> None:
+    assert refusal("--dns-ttl", "5", "--dns-ttl", "6") == "--dns-ttl: the TTL of all services is given twice"
+    assert refusal("--dns-ttl", "Web=5", "--dns-ttl", "web=6") == "--dns-ttl: web is given twice"

@@ -23,7 +23,7 @@ from dnsserver.names import (
     ServiceName,
     parse_name,
 )
-from dnsserver.places import Place, find_node_place, find_place
+from dnsserver.places import Place, choose_address, find_node_place, find_place
 from dnsserver.records import Answer, Group, Record, packed_address
 from dnsserver.remote import NOTHING, AgentNeeded, Found, Known, RemoteName, agent_question
 from dnsserver.wire import (
@@ -255,7 +255,8 @@ class Lookup:
             return []
         if not self._hops:
             return []
-        lookup = Lookup(Asked(target, labels, qtype), self._zone, self._rng, self._known, self._hops - 1)
+        sought = qtype if qtype in _ADDRESS_TYPES else TYPE_ANY
+        lookup = Lookup(Asked(target, labels, sought), self._zone, self._rng, self._known, self._hops - 1)
         found = lookup.run() or Answer()
         self._dangling = found.dangling
         self._drawn |= found.drawn
@@ -308,8 +309,7 @@ class Lookup:
         node = self._scope.nodes.get(instance.node)
         place = find_place(instance, node, self._asked.qtype)
         if place is not None and place.packed is None and self._is_asked(place.text):
-            at_node = find_node_place(instance, node, self._asked.qtype)
-            return at_node if at_node and at_node.packed is not None else place
+            return find_node_place(instance, node, self._asked.qtype)
         return place
 
     def _is_asked(self, host: str) -> bool:
@@ -341,7 +341,7 @@ class Lookup:
         return self._found(groups, additional=meta)
 
     def _node_addresses(self, node: Node) -> list[Group]:
-        text = node.address
+        text = choose_address(node.address, node.tagged_addresses, self._asked.qtype)
         packed = packed_address(text)
         if packed is None:
             return self._cname(text) if text else []

@@ -24,6 +24,7 @@ from dnsserver.wire import (
 )
 
 _FIXED = Struct("!HHIH")
+_MAPPED = b"\0" * 10 + b"\xff\xff"
 _TO_QUESTION = (0xC000 | HEADER).to_bytes(2, "big")
 _POINTERS = 0x4000
 """Offsets from here on are out of a compression pointer's reach."""
@@ -81,16 +82,17 @@ class Answer:
 
 @lru_cache(maxsize=1 << 16)
 def packed_address(text: str) -> bytes | None:
-    """Return the 4 or 16 octets of an IP literal, None for anything else."""
+    """Return the 4 or 16 octets of an IP literal, None for anything else; IPv6 that maps IPv4 is IPv4, as in Consul."""
     try:
-        return ip_address(text).packed
+        packed = ip_address(text).packed
     except ValueError:
         return None
+    return packed[12:] if packed.startswith(_MAPPED) and len(packed) == 16 else packed
 
 
 def address(owner: bytes, packed: bytes, ttl: int) -> Record:
     """Return the A or AAAA record of a packed address; one of IPv6 that maps IPv4 is an A, as in Consul."""
-    if len(packed) == 16 and packed.startswith(b"\0" * 10 + b"\xff\xff"):
+    if len(packed) == 16 and packed.startswith(_MAPPED):
         packed = packed[12:]
     return Record(owner, TYPE_A if len(packed) == 4 else TYPE_AAAA, ttl, packed)
 

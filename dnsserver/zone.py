@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
 from ipaddress import IPv6Address
 
-from dnsserver.records import Record, packed_address, soa
+from dnsserver.records import Record, soa
 from dnsserver.wire import MAX_NAME, encode_name, fold, name_from_text, split_name, to_bytes
 from lb.catalog.model import Instance, Node, Service, Snapshot
 from lb.settings import DnsSettings
@@ -80,7 +80,7 @@ class Zone:
         )
 
     def node(self, name: bytes) -> Node | None:
-        """A node by name, by ID, or by a prefix of even length that only one ID has."""
+        """A node by name, by ID, or by a prefix that only one ID has; as in Consul, an odd digit does not count."""
         return self._nodes.by_name.get(name) or self._nodes.by_id(name)
 
     def pointer(self, address: str) -> bytes | None:
@@ -169,9 +169,10 @@ class _Nodes:
         return sorted((fold(node.id), name) for name, node in self._nodes.items() if node.id)
 
     def by_id(self, prefix: bytes) -> Node | None:
-        """The node whose ID, and no other's, begins so; the prefix must be of even length."""
+        """The node whose ID, and no other's, begins so; an odd digit does not count."""
+        prefix = prefix[: len(prefix) // 2 * 2]
         digits = prefix.replace(b"-", b"")
-        if len(digits) % 2 or digits.strip(b"0123456789abcdef"):
+        if not digits or len(digits) % 2 or digits.strip(b"0123456789abcdef"):
             return None
         at = bisect_left(self._ids, (prefix, ""))
         matches = [name for known, name in self._ids[at : at + 2] if known.startswith(prefix)]
@@ -196,5 +197,7 @@ def canonical(address: str) -> str:
     """Return an address in its one canonical spelling; what is no IPv6 literal is returned as it is."""
     if ":" not in address:
         return address
-    packed = packed_address(address)
-    return address if packed is None else str(IPv6Address(packed))
+    try:
+        return str(IPv6Address(address))
+    except ValueError:
+        return address

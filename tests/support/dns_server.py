@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
+from dnsserver.agent import Ask
 from dnsserver.server import DnsServer
 from dnsserver.stats import DnsStats
 from lb.catalog.model import Snapshot
@@ -60,7 +61,11 @@ class RunningDns:
 
 @contextlib.contextmanager
 def running_dns(
-    settings: DnsSettings, snapshot: Snapshot | None = None, *, inherited: Inherited | None = None
+    settings: DnsSettings,
+    snapshot: Snapshot | None = None,
+    *,
+    inherited: Inherited | None = None,
+    ask: Ask | None = None,
 ) -> Iterator[RunningDns]:
     """Run a server until the end of the `with` block; exceptions that reach its loop fail the test."""
     loop = uvloop.new_event_loop()
@@ -69,7 +74,7 @@ def running_dns(
     thread = threading.Thread(target=loop.run_forever, name="dns under test")
     thread.start()
     stats = DnsStats()
-    running = RunningDns(DnsServer(settings, stats), stats, loop)
+    running = RunningDns(DnsServer(settings, stats, ask), stats, loop)
     try:
         running.start(settings.listen, inherited)
         try:

@@ -29,6 +29,10 @@ class DnsCollector:
             "dns_catalog_generation", "Catalog that is answered from; 0: none yet.", gauges.generation
         )
 
+        yield GaugeMetricFamily(
+            "dns_stale", "Whether no agent confirms the catalog now: 1, and 2 if it is too old to answer.", gauges.stale
+        )
+
     def _replies(self, gauges: Gauges) -> Iterator[Metric]:
         cached = self._stats.cached + gauges.cached
         everything = self._stats.built + cached

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
+from enum import IntEnum
 from itertools import repeat
 from random import Random
 
@@ -55,8 +56,19 @@ ENTRY_OVERHEAD = 600
 MAX_AGENT_QUESTIONS = 8
 """What an agent is asked for one query, at most: the name itself, and names that host names of instances lead to."""
 
+UNKNOWN = Answer(SERVFAIL, authoritative=False)
+"""The answer where nothing is known, not even that there is nothing."""
+
 _CHASED = {TYPE_A: TYPE_A, TYPE_AAAA: TYPE_AAAA, TYPE_ANY: TYPE_A}
 """What recursors are asked about the foreign target of a CNAME, by the type that the client asked for."""
+
+
+class Trust(IntEnum):
+    """How the catalog stands: confirmed by an agent, no longer confirmed, not confirmed for too long to answer."""
+
+    CONFIRMED = 0
+    STALE = 1
+    EXPIRED = 2
 
 
 class Lane:
@@ -107,6 +119,7 @@ class Responder:
         self._hosts = Hosts()
         self._rng = rng
         self._recursive = forwarder is not None
+        self._trust = Trust.CONFIRMED
         self.udp = Lane(True, self._on_drop)
         self.tcp = Lane(False, self._on_drop)
         stats.gauges = self._gauges
@@ -120,6 +133,12 @@ class Responder:
         """Answer names of another hosts file from now on."""
         self._hosts = hosts
         self._forget()
+
+    def trust(self, trust: Trust) -> None:
+        """Note how the catalog stands: once it is expired, what it would answer is SERVFAIL."""
+        if trust is not self._trust:
+            self._trust = trust
+            self._forget()
 
     def _forget(self) -> None:
         for lane in (self.udp, self.tcp):
@@ -196,10 +215,16 @@ class Responder:
         """Answer from the zone, from what an agent has said so far (`known`), and from the hosts file."""
         asked = Asked(query.qname, query.labels, query.qtype)
         try:
-            found = answer(asked, self._zone, self._rng, known) or self._hosts.answer(asked)
+            found = answer(asked, self._zone, self._rng, known)
         except AgentNeeded as needed:
-            self._ask_agent(exchange, query, known, needed.question)
-            return
+            if self._trust is not Trust.EXPIRED:
+                self._ask_agent(exchange, query, known, needed.question)
+                return
+            found = UNKNOWN
+        if found is None:
+            found = self._hosts.answer(asked)
+        elif self._trust is Trust.EXPIRED:
+            found = UNKNOWN
         if found is None:
             self._outside(exchange, query)
         elif found.dangling is not None and query.qtype in _CHASED:
@@ -238,7 +263,7 @@ class Responder:
         elif self._forwarder is not None and forwarded:
             self._forward(self._forwarder, exchange, query)
         elif query.labels[-1:] == (b"arpa",):
-            found = pointer_miss(self._zone)
+            found = UNKNOWN if self._trust is Trust.EXPIRED else pointer_miss(self._zone)
             self._keep(exchange, exchange.lane.local, self._encode(exchange, query, found))
         else:
             self._refuse(exchange, query, "foreign_name")
@@ -342,6 +367,7 @@ class Responder:
             in_flight=forwarder.in_flight if forwarder else 0,
             generation=self._zone.snapshot.generation,
             recursors=forwarder.health.states() if forwarder else {},
+            stale=int(self._trust),
         )
 
 

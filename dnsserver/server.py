@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from random import Random
 from socket import socket
 
-from dnsserver.agent import AgentAnswers, Ask
+from dnsserver.agent import KEPT, AgentAnswers, Ask
 from dnsserver.clients import Clients
 from dnsserver.forwarder import Forwarder
 from dnsserver.hostsfile import HostsFile
 from dnsserver.localhosts import local_hosts
 from dnsserver.resolvconf import without_own
-from dnsserver.responder import Responder
+from dnsserver.responder import Responder, Trust
 from dnsserver.rules import ForwardRules
 from dnsserver.stats import DnsStats
 from dnsserver.tcp import TcpConnections
@@ -35,12 +35,15 @@ class DnsServer:
     """Answers names of the catalog under `settings.domain` and of a hosts file, and asks recursors for all others.
 
     Only clients on local networks and those of `settings.allow` are answered, others are refused.
-    Until the first `apply`, names of the domain are SERVFAIL. What only a Consul agent knows is asked through `ask`;
-    without it, it is SERVFAIL. To be used from the event loop alone.
+    Names of the domain are SERVFAIL until the first `apply`, and while the catalog is older than `settings.max_stale`.
+    What only a Consul agent knows is asked through `ask`; without it, it is SERVFAIL. To be used from the event loop
+    alone.
     """
 
     def __init__(self, settings: DnsSettings, stats: DnsStats, ask: Ask | None = None) -> None:
-        self._agent = AgentAnswers(ask, stats) if ask is not None else None
+        keep = KEPT if settings.max_stale is None else min(KEPT, settings.max_stale)
+        self._agent = AgentAnswers(ask, stats, keep) if ask is not None else None
+        self._doubted_at: float | None = None  # when an agent has last confirmed the catalog, if none does now
         self._settings = settings
         self._stats = stats
         self._zone = Zone(Snapshot(), settings, 0)
@@ -64,6 +67,7 @@ class DnsServer:
         self._responder = Responder(settings, stats, self._forwarder, self._zone, Random(), self._agent)
         if self._hosts_file is not None:
             await self._read_hosts(self._hosts_file, self._responder)
+        self._weigh()
         self._connections = TcpConnections(self._responder, self._clients, stats, loop.time)
         for sock in udp:
             port = UdpPort(sock, self._responder, self._clients, stats)
@@ -106,6 +110,20 @@ class DnsServer:
         if self._responder is not None:
             self._responder.apply(self._zone)
 
+    def confirm(self, age: float | None) -> None:
+        """Note that an agent confirms the catalog from now on (None), or none does since `age` seconds ago."""
+        self._doubted_at = None if age is None else asyncio.get_running_loop().time() - age
+        self._weigh()
+
+    def _weigh(self) -> None:
+        """Let the responder know how the catalog stands."""
+        trust = Trust.CONFIRMED
+        if self._doubted_at is not None:
+            limit, age = self._settings.max_stale, asyncio.get_running_loop().time() - self._doubted_at
+            trust = Trust.EXPIRED if limit is not None and age >= limit else Trust.STALE
+        if self._responder is not None:
+            self._responder.trust(trust)
+
     async def stop(self, grace: float = 0.0) -> None:
         """Take no more questions, give recursors `grace` seconds for those under way, then close everything.
 
@@ -138,6 +156,7 @@ class DnsServer:
     def _on_tick(self) -> None:
         assert self._responder is not None
         assert self._connections is not None
+        self._weigh()
         self._responder.sweep()
         self._connections.sweep()
         self._clients.sweep()

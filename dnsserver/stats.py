@@ -56,6 +56,7 @@ class Gauges(NamedTuple):
     foreign_bytes: int = 0
     in_flight: int = 0
     generation: int = 0
+    stale: int = 0
     recursors: Mapping[str, int] = MappingProxyType({})
     """1 for each recursor that is up, 0 for one that is down."""
 
@@ -65,7 +66,7 @@ _TALLIES = ("built", "refused", "dropped", "limited", "forwarded", "agent", "fau
 _ROWS = ("built", "cached", "forwarded")
 """Tallies whose keys are tuples; in JSON, each is a list of rows: the key's parts, then the count."""
 
-_GAUGES = ("entries", "foreign_entries", "foreign_bytes", "in_flight", "generation")
+_GAUGES = ("entries", "foreign_entries", "foreign_bytes", "in_flight", "generation", "stale")
 
 K = TypeVar("K", bound=Hashable)
 
@@ -234,4 +235,5 @@ class DnsTotals(DnsStats):
             in_flight=summed["in_flight"],
             generation=min((state["generation"] for state in states), default=0),
             recursors=recursors,
+            stale=max((state["stale"] for state in states), default=0),
         )

@@ -73,6 +73,11 @@ class DataPlane:
         if self._dns is not None:
             self._dns.apply(snapshot)
 
+    def confirm(self, age: float | None) -> None:
+        """Note that an agent confirms the catalog from now on (None), or none does since `age` seconds ago."""
+        if self._dns is not None:
+            self._dns.confirm(age)
+
     async def drain(self, grace: float) -> None:
         """Stop accepting, let what is in flight end within `grace` seconds, then end it.
 

@@ -186,6 +186,7 @@ FLAGS: tuple[Flag, ...] = (
         True,
     ),
     Flag("dns-node-ttl", "TIME", values.ttl, "TTL of records of nodes and addresses (that of --dns-ttl)"),
+    Flag("dns-max-stale", "TIME", _pd, "answer from the last good catalog for so long without an agent (no limit)"),
     Flag("dns-only-passing", "on|off", values.boolean, "leave instances with warnings out of DNS (off)"),
     Flag("dns-tc", "on|off", values.boolean, "set TC on replies that were cut for UDP (on)"),
     Flag(
@@ -365,6 +366,7 @@ _DNS = {
     "dns": "listen",
     "dns-domain": "domain",
     "dns-node-ttl": "node_ttl",
+    "dns-max-stale": "max_stale",
     "dns-only-passing": "only_passing",
     "dns-tc": "truncate",
     "dns-allow": "allow",

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from lb.catalog.confirmation import Confirmation
 from lb.catalog.model import Snapshot
 from lb.catalog.store import Store
 from lb.catalog.watcher import Watcher
@@ -52,6 +53,9 @@ class Node:
             self.store.adopt(last)
         self._watcher = Watcher(settings.consul, self.store, hide)
         self._watching: asyncio.Task[None] | None = None
+        self._confirming: asyncio.Task[None] | None = None
+        age = 0.0 if self.store.snapshot.fresh else self.store.kept_age()
+        self._confirmation = Confirmation(self._watcher.status, self.store, age)
         self.planes = planes(settings)
         self.keeper = SocketKeeper(
             settings,
@@ -86,6 +90,9 @@ class Node:
             await self._close(0.0)
             raise
         self.store.subscribe(self._apply)
+        self._confirming = asyncio.get_running_loop().create_task(
+            self._confirmation.tell(self.planes.confirm), name="catalog confirmation"
+        )
         self._watching = asyncio.get_running_loop().create_task(self._watcher.run(), name="catalog watch")
 
     async def show(self) -> None:
@@ -161,6 +168,8 @@ class Node:
             self._admin = None
 
     async def _stop_watching(self) -> None:
+        if self._confirming is not None:
+            self._confirming.cancel()
         # Again and again: a TaskGroup of Python 3.11 loses a cancellation that comes as a child of it fails.
         while self._watching is not None and not self._watching.done():
             self._watching.cancel()

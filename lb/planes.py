@@ -49,6 +49,9 @@ class Planes(Protocol):
     def apply(self, snapshot: Snapshot) -> None:
         """Take over a new catalog."""
 
+    def confirm(self, age: float | None) -> None:
+        """Note that an agent confirms the catalog from now on (None), or none does since `age` seconds ago."""
+
     def opened(self, shared: SharedSockets) -> None:
         """Serve a TCP port, too."""
 
@@ -104,6 +107,10 @@ class OwnPlanes:
     def apply(self, snapshot: Snapshot) -> None:
         """See Planes."""
         self._plane.apply(snapshot)
+
+    def confirm(self, age: float | None) -> None:
+        """See Planes."""
+        self._plane.confirm(age)
 
     def opened(self, shared: SharedSockets) -> None:
         """See Planes."""

@@ -91,6 +91,19 @@ class Store:
             return None
         return self._publish(snapshot)
 
+    def kept_age(self) -> float:
+        """How long ago (seconds) the catalog on disk was written, or confirmed; 0 without one."""
+        try:
+            return max(0.0, time.time() - self._path.stat().st_mtime) if self._path is not None else 0.0
+        except OSError:
+            return 0.0
+
+    def confirm(self) -> None:
+        """Note on disk that the catalog kept there holds; where it cannot be noted, it will look older than it is."""
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                os.utime(self._path)
+
     def adopt(self, snapshot: Snapshot) -> None:
         """Publish the catalog that another program had in use."""
         self._publish(snapshot)

@@ -101,6 +101,7 @@ class Crew:
         self._flushing: asyncio.Handle | None = None
         self._pause = RESTART_FIRST
         self._asked: dict[Member, asyncio.Event] = {}
+        self._doubted_at: float | None = None  # when an agent has last confirmed the catalog, if none does now
         self._draining = False
         self._handed_over = False
         self._vacant: list[int] = []  # columns to be taken back
@@ -134,6 +135,12 @@ class Crew:
         for member in self.members.values():
             member.note_rows(rows)
         self._flush_soon()
+
+    def confirm(self, age: float | None) -> None:
+        """Note that an agent confirms the catalog from now on (None), or none does since `age` seconds ago."""
+        self._doubted_at = None if age is None else time.monotonic() - age
+        for member in self.members.values():
+            member.ask("confirm", age=age)
 
     def opened(self, shared: SharedSockets) -> None:
         """Have a TCP port served that came with the catalog."""
@@ -240,6 +247,8 @@ class Crew:
         member.note_rows(self._places.rows)
         for shared in self._shared.values():
             member.note_open(shared)
+        if self._doubted_at is not None:
+            member.ask("confirm", age=time.monotonic() - self._doubted_at)
         self.members[number] = member
         self._unproven.add(member)
         self._flush_soon()

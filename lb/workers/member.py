@@ -129,7 +129,7 @@ class Member:
         return opened, descriptors
 
     def ask(self, kind: str, **body: Any) -> None:
-        """Send a message that needs no state: `report`, `reopen_log`, `drain`."""
+        """Send a message that needs no state: `report`, `confirm`, `reopen_log`, `drain`."""
         self._channel.send(kind, body)
 
     def kill(self) -> None:

@@ -1,8 +1,8 @@
 """One data-plane process: `python -m lb.workers.worker FD`, started by a supervisor at the other end of a channel.
 
-It does what it is told: `start`, `update`, `report`, `reopen_log`, `drain`. When the supervisor is gone it drains by
-itself, so that it never stays behind on ports that somebody else wants. Signals are the supervisor's business: a
-terminal or systemd sends them to every process at once, and draining has an order.
+It does what it is told: `start`, `update`, `confirm`, `report`, `reopen_log`, `drain`. When the supervisor is gone it
+drains by itself, so that it never stays behind on ports that somebody else wants. Signals are the supervisor's
+business: a terminal or systemd sends them to every process at once, and draining has an order.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Worker:
                     started = True
                 self._channel.send("applied", {"version": body["version"]})
             else:
-                self._answer(kind)
+                self._answer(kind, body)
 
     def _take_over(self, body: Body) -> None:
         """Apply what an update says of the catalog, of rows in shared memory, and of ports that are to be closed."""
@@ -121,9 +121,11 @@ class Worker:
             self._stats.keep_listeners([str(place) for place in self._plane.places])
         self._column.acknowledge(body["version"])
 
-    def _answer(self, kind: str) -> None:
+    def _answer(self, kind: str, body: Body) -> None:
         if kind == "report":
             self._report(asked=True)
+        elif kind == "confirm":
+            self._plane.confirm(body["age"])
         elif kind == "reopen_log":
             self._plane.reopen_log()
 
@@ -134,7 +136,7 @@ class Worker:
             if kind == "drain":
                 await self._plane.drain(float(body["grace"]))
             else:
-                self._answer(kind)
+                self._answer(kind, body)
 
     def _orphaned(self) -> None:
         """The supervisor is gone, and nobody will say so."""

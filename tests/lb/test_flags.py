@@ -117,7 +117,7 @@ def test_every_setting_of_the_contract_arrives() -> None:
         *("--request-id", "X-Request-ID"),
         *("--drain-delay", "8s", "--drain-timeout", "9s", "--access-log", "-", "--access-log-format", "json"),
         *("--dns-ttl", "10s", "--dns-ttl", "Web=1m", "--dns-ttl", "w*=2m", "--dns-node-ttl", "3"),
-        *("--dns-only-passing", "on", "--dns-tc", "off", "--recursor", "192.0.2.1"),
+        *("--dns-max-stale", "1h", "--dns-only-passing", "on", "--dns-tc", "off", "--recursor", "192.0.2.1"),
         *("--log-level", "debug", "--log-format", "json", "--empty-guard", "0", "--workers", "1"),
     )
     consul, upstream, http, tcp, dns = found.consul, found.upstream, found.http, found.tcp, found.dns
@@ -136,6 +136,7 @@ def test_every_setting_of_the_contract_arrives() -> None:
     assert (dns.domain, dns.datacenter, dns.only_passing, dns.truncate) == ("edge", "dc1", True, False)
     assert (dns.ttl, type(dns.ttl), dns.recursors) == (10, int, (Address("192.0.2.1", 53),))
     assert (dns.service_ttls, dns.node_ttl) == ((("web", 60), ("w*", 120)), 3)
+    assert dns.max_stale == 3600
     assert (found.log.level, found.log.format) == ("debug", "json")
 
 
@@ -259,7 +260,7 @@ def test_help_tells_every_flag() -> None:
 def test_help_tells_the_defaults_that_hold() -> None:
     told = {flag.name: flag.help.rpartition("(")[2].partition(")")[0] for flag in FLAGS}
     unset = {"token", "token-file", "domain", "recursor", "dc", "dns-allow", "proxy-protocol-from", "state-dir"}
-    unset |= {"workers", "forward", "hosts", "dns-node-ttl"}
+    unset |= {"workers", "forward", "hosts", "dns-node-ttl", "dns-max-stale"}
     given = [part for name, text in told.items() if name not in unset for part in (f"--{name}", text)]
     assert dataclasses.replace(settings(*given), consul=settings().consul) == settings()
     assert settings(*given).consul.agents == settings().consul.agents

@@ -80,7 +80,10 @@ def service(name: str, body: Json) -> DecodedService:
 
 
 def instance(entry: Json) -> Instance:
-    """Decode one entry of `/v1/health/service/<name>`; raise `InstanceError` when traffic cannot be sent there."""
+    """Decode one entry of `/v1/health/service/<name>`; raise `InstanceError` for one that cannot be used.
+
+    A service may be registered without a port, which is 0 then: DNS answers for it, routing leaves it out.
+    """
     node = _map(entry.get("Node"), "Node")
     described = _map(entry.get("Service"), "Service")
     service_address = _text(described.get("Address"), "Service.Address")
@@ -88,8 +91,8 @@ def instance(entry: Json) -> Instance:
     address = service_address or node_address
     check_address(address)
     port = described.get("Port", 0)
-    if type(port) is not int or not 1 <= port <= 65535:
-        raise InstanceError(f"port {port!r} is not between 1 and 65535")
+    if type(port) is not int or not 0 <= port <= 65535:
+        raise InstanceError(f"port {port!r} is not between 0 and 65535")
     weights = _map(described.get("Weights"), "Weights")
     return Instance(
         service=_name(described.get("Service"), "Service.Service"),

@@ -25,8 +25,8 @@ class Instance:
     """One instance of a service.
 
     `address` is where it is reached: the service's own address, else its node's (Consul's rule). It is an IP
-    literal or a host name. `health` is the worst check of the instance and of its node; maintenance mode is a
-    critical check. `weight` and `weight_warning` are Consul's `Weights`.
+    literal or a host name; `port` is 0 where none is registered. `health` is the worst check of the instance and of
+    its node; maintenance mode is a critical check. `weight` and `weight_warning` are Consul's `Weights`.
     """
 
     service: str

@@ -142,20 +142,20 @@ def test_a_node_may_have_any_name(consul: Consul, node: str) -> None:
 def test_a_bad_instance_is_named_and_the_others_are_used(consul: Consul, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         consul.register("web", 1001)
-        consul.register("web", 0, id="zero")
+        consul.register("web", 1003, id="odd", address="not a host")
         async with watching(consul.url) as watch:
             await do(consul.register, "web", 1002)
             snapshot = await watch.until(lambda s: ports(s, "web") == [1001, 1002])
             (problem,) = snapshot.problems
-            assert (problem.kind, problem.subject) == ("instance", "web/zero@consul-1")
-            assert "port 0" in problem.reason
-            await do(consul.deregister, "zero")
+            assert (problem.kind, problem.subject) == ("instance", "web/odd@consul-1")
+            assert "not a host" in problem.reason
+            await do(consul.deregister, "odd")
             await watch.until(lambda s: not s.problems)
 
     with caplog.at_level(logging.WARNING, "lb.catalog"):
         run(test())
-    assert [r.message for r in caplog.records if "web/zero" in r.message] == [
-        "web/zero@consul-1 is not used: port 0 is not between 1 and 65535"
+    assert [r.message for r in caplog.records if "web/odd" in r.message] == [
+        "web/odd@consul-1 is not used: address 'not a host' is neither an IP address nor a host name"
     ]
 
 

@@ -90,8 +90,13 @@ WANTED = (
     Wanted("PTR records have the TTL of nodes", lambda pair: pair.name.endswith(".arpa"), frozenset({"ttl"})),
     Wanted(
         "a CNAME chased inside the domain brings the asked family only",
-        lambda pair: any(row[1] == "CNAME" for row in pair.ours.answer) and _lacks(pair),
+        lambda pair: any(row[1] == "CNAME" for row in pair.ours.answer) and _asked_family(pair),
         frozenset({"answer"}),
+    ),
+    Wanted(
+        "a CNAME to the asked name itself, in other letters, is none: names have no case (RFC 4343)",
+        lambda pair: pair.name == "selfish.service.consul" and pair.ask.name != pair.name,
+        frozenset({"answer", "authority", "additional"}),
     ),
     Wanted(
         "a name chased inside the domain brings all of its addresses that fit, not three of them",
@@ -107,12 +112,12 @@ def _three_of(seen: Seen | None) -> bool:
     return len([row for row in rows if row[1] in ("A", "AAAA")]) == 3
 
 
-def _lacks(pair: Pair) -> bool:
-    """Whether we have left out address records of the family that was not asked, and nothing else."""
+def _asked_family(pair: Pair) -> bool:
+    """Whether we give what Consul does of the asked family, and nothing of the other."""
     assert pair.theirs is not None
-    missing = set(pair.theirs.answer) - set(pair.ours.answer)
-    other = {"A": "AAAA", "AAAA": "A"}.get(pair.ask.qtype, "none")
-    return set(pair.ours.answer) < set(pair.theirs.answer) and {row[1] for row in missing} == {other}
+    kept = {row for row in pair.theirs.answer if row[1] in (pair.ask.qtype, "CNAME")}
+    types = {row[1] for row in pair.ours.answer}
+    return kept <= set(pair.ours.answer) and types <= {"A", "AAAA", "CNAME"} & {pair.ask.qtype, "CNAME"}
 
 
 def unwanted(ask: Ask, theirs: Seen | None, ours: Seen, shown: set[str] | None = None) -> list[str]:

@@ -39,7 +39,7 @@ class Ask(NamedTuple):
 SERVICES = (
     *("web", "upper", "down", "sickly", "warned", "weighty", "dotty", "wordy", "own4", "own6", "mapped", "twice"),
     *("inner", "inner5", "to-node", "to-addr", "nowhere", "outer", "mixed", "onout", "onin", "ontagged", "both", "wan"),
-    *("chain1", "chain2", "selfish", "five", "many", "many6", "web-proxy", "prefix-one", "consul", "nosuch"),
+    *("chain1", "chain2", "selfish", "five", "many", "many6", "web-proxy", "portless", "consul", "nosuch"),
 )
 TAGGED = ("primary.web", "V1.2.web", "nosuch.web", "a.b.web", "a.sixmore", "web.web")
 RFC_2782 = (
@@ -121,6 +121,7 @@ def _names(own: str, other: str) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield f"{name}.{other}.consul", ("A",)
     for name in POINTERS:
         yield name, ("PTR", "A", "ANY", "SOA")
+    yield "SELFISH.service.consul", TYPES
     for name in OTHERS:
         yield name, ALL_TYPES
 

@@ -115,8 +115,7 @@ def _fill_healthy(put: Putter) -> None:
     put("dotted.name", "dotty")
     put("wordy", "wordy")
     put("y" * 64, "lengthy")
-    put("n4", "prefix-one")
-    put("n4", "prefix-two")
+    put("n4", "portless", port=0)
 
 
 def _fill_addresses(put: Putter) -> None:

@@ -73,8 +73,8 @@ def test_the_worst_check_counts(checks: tuple[str, ...], health: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"port": 0}, "port 0 is not between 1 and 65535"),
-        ({"port": 65536}, "port 65536 is not between 1 and 65535"),
+        ({"port": -1}, "port -1 is not between 0 and 65535"),
+        ({"port": 65536}, "port 65536 is not between 0 and 65535"),
         ({"Port": "80"}, "port '80' is not between"),
         ({"Port": True}, "port True is not between"),
         ({"address": "10.0.0.300"}, "address '10.0.0.300' is neither"),
@@ -104,6 +104,10 @@ def test_no_address_at_all_is_refused() -> None:
         decode.instance(bare)
 
 
+def test_a_service_may_have_no_port() -> None:
+    assert decode.instance(entry(port=0)).port == 0
+
+
 def test_weights_stay_within_bounds() -> None:
     instance = decode.instance(entry(Weights={"Passing": 0, "Warning": -4}))
     assert (instance.weight, instance.weight_warning) == (1, 0)
@@ -111,7 +115,7 @@ def test_weights_stay_within_bounds() -> None:
 
 
 def test_a_service_keeps_its_good_instances_and_names_the_bad_ones() -> None:
-    body = [entry(id="b"), entry(id="bad", port=0), entry(id="a"), entry(id="odd", Tags="x")]
+    body = [entry(id="b"), entry(id="bad", port=-1), entry(id="a"), entry(id="odd", Tags="x")]
     decoded = decode.service("web", body)
     assert [i.id for i in decoded.service.instances] == ["a", "b"]
     assert [(p.kind, p.subject) for p in decoded.problems] == [

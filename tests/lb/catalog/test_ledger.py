@@ -26,7 +26,7 @@ def test_a_change_of_one_instance_keeps_the_others() -> None:
 
 def test_a_problem_is_news_once_and_again_after_it_was_gone() -> None:
     ledger = Ledger(Snapshot())
-    bad = decode.service("web", [entry(port=0)])
+    bad = decode.service("web", [entry(port=-1)])
     assert ledger.record(bad) == (True, bad.problems)
     assert ledger.record(bad) == (False, ())
     assert ledger.problems == bad.problems
@@ -47,7 +47,7 @@ def test_a_service_that_cannot_be_read_keeps_what_it_had() -> None:
 
 def test_a_removed_service_leaves_nothing_behind() -> None:
     ledger = Ledger(Snapshot())
-    ledger.record(decode.service("web", [entry(), entry(id="bad", port=0)]))
+    ledger.record(decode.service("web", [entry(), entry(id="bad", port=-1)]))
     ledger.note_index("web", 9)
     ledger.remove("web")
     assert (dict(ledger.services), ledger.problems, ledger.index("web")) == ({}, (), 0)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dnsserver.remote import NOTHING, AgentQuestion, Found, is_nothing, read_found
+from dnsserver.remote import NOTHING, AgentAnswer, AgentQuestion, is_nothing, read_found
 from dnsserver.stats import DnsStats
 from lb.errors import AgentRefused, CatalogError
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 Ask = Callable[[str, Mapping[str, str]], Awaitable[Any]]
 """Asks an agent for a path with parameters and returns the decoded JSON. Raises CatalogError."""
 
-Deliver = Callable[[Found | None], None]
+Deliver = Callable[[AgentAnswer | None], None]
 """Is given what was found; None: no agent could be asked, and nothing is known from before."""
 
 FRESH = 2.0
@@ -45,7 +45,7 @@ MAX_INSTANCES = 1 << 16
 class _Kept:
     """An answer (None: a failure, and nothing before it), when it was given, and until when nobody asks again."""
 
-    found: Found | None
+    found: AgentAnswer | None
     since: float
     until: float
 
@@ -127,7 +127,7 @@ class AgentAnswers:
         finally:
             self._tell(question, found)
 
-    def _tell(self, question: AgentQuestion, found: Found | None) -> None:
+    def _tell(self, question: AgentQuestion, found: AgentAnswer | None) -> None:
         """Keep what was found, or else what was known before, and deliver it to all who wait."""
         now = since = self._clock()
         if found is None:
@@ -139,9 +139,9 @@ class AgentAnswers:
         for deliver in waiting:
             deliver(found)
 
-    async def _answer(self, question: AgentQuestion) -> Found | None:
+    async def _answer(self, question: AgentQuestion) -> AgentAnswer | None:
         result = "ok"
-        found: Found | None = None
+        found: AgentAnswer | None = None
         try:
             params = {"dc": question.datacenter} if question.datacenter else {}
             async with asyncio.timeout(TIMEOUT):
@@ -157,7 +157,7 @@ class AgentAnswers:
         self._stats.agent[result] += 1
         return found
 
-    def _last(self, question: AgentQuestion, now: float) -> Found | None:
+    def _last(self, question: AgentQuestion, now: float) -> AgentAnswer | None:
         """What was answered before, if that is not too long ago."""
         kept = self._kept.get(question)
         return kept.found if kept is not None and now - kept.since < self._keep else None

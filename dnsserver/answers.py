@@ -25,7 +25,7 @@ from dnsserver.names import (
 )
 from dnsserver.places import Place, choose_address, find_node_place, find_place
 from dnsserver.records import Answer, Group, Record, packed_address
-from dnsserver.remote import NOTHING, AgentNeeded, Found, Known, RemoteName, agent_question
+from dnsserver.remote import NOTHING, AgentAnswer, AgentNeeded, Known, RemoteName, agent_question
 from dnsserver.wire import (
     NOTIMP,
     NXDOMAIN,
@@ -196,7 +196,7 @@ class Lookup:
         ttl = zone.service_ttl(service) if found.ttl is None else found.ttl
         return self._instances(instances, Scope(ttl, found.datacenter, found.nodes))
 
-    def _ask(self, name: RemoteName) -> Found | None:
+    def _ask(self, name: RemoteName) -> AgentAnswer | None:
         """Return what an agent knows of a name; None if none can be asked. Raises AgentNeeded."""
         question = agent_question(name, self._zone.datacenter)
         if question is None:

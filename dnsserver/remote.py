@@ -45,7 +45,7 @@ class AgentQuestion(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class AgentAnswer:
     """What an agent has answered: instances with their nodes, or one node alone; nothing, if it does not exist.
 
     `datacenter` is where they are, `service` whose instances they are; `ttl` is the prepared query's own.
@@ -58,9 +58,9 @@ class Found:
     ttl: int | None = None
 
 
-NOTHING = Found()
+NOTHING = AgentAnswer()
 
-Known = Mapping[AgentQuestion, Found | None]
+Known = Mapping[AgentQuestion, AgentAnswer | None]
 """What was found out for one query so far; None: the agent could not be asked."""
 
 
@@ -95,11 +95,11 @@ def agent_question(name: RemoteName, own: str) -> AgentQuestion | None:
     return AgentQuestion(form, f"{prefix}{text}{suffix}", datacenter)
 
 
-def read_found(question: AgentQuestion, body: Json) -> Found:
+def read_found(question: AgentQuestion, body: Json) -> AgentAnswer:
     """Read the agent's answer; an instance that cannot be used is left out. Raises BadAnswer."""
     if question.form is Form.NODE:
         node = _map(body).get("Node")
-        return Found(nodes=_nodes([node]), datacenter=question.datacenter) if node else NOTHING
+        return AgentAnswer(nodes=_nodes([node]), datacenter=question.datacenter) if node else NOTHING
     datacenter, service, ttl = question.datacenter, "", None
     entries = body
     if question.form is Form.QUERY:
@@ -118,7 +118,7 @@ def read_found(question: AgentQuestion, body: Json) -> Found:
         except (InstanceError, BadAnswer):
             continue
     nodes = _nodes([entry.get("Node") for entry in described])
-    return Found(tuple(instances), nodes, datacenter, service, ttl)
+    return AgentAnswer(tuple(instances), nodes, datacenter, service, ttl)
 
 
 def is_nothing(question: AgentQuestion, refused: AgentRefused) -> bool:

@@ -18,8 +18,7 @@ from dnsserver.forwarder import Forwarder
 from dnsserver.hosts import Hosts
 from dnsserver.message import Query, Rejected, parse_query
 from dnsserver.records import Answer, Group, Record
-from dnsserver.remote import AgentNeeded, AgentQuestion
-from dnsserver.remote import Found as AgentAnswer
+from dnsserver.remote import AgentAnswer, AgentNeeded, AgentQuestion
 from dnsserver.replies import Encoder, Rotation, find_room
 from dnsserver.stats import DnsStats, Gauges, Kind, kind_of
 from dnsserver.upstream import STALE_TTL

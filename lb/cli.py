@@ -14,11 +14,12 @@ import uvloop
 
 from lb.demo import command as demo
 from lb.errors import EdgeError, SettingsError
-from lb.flags import add_flags, read_admin, read_settings
+from lb.flags import add_flags
 from lb.lifecycle import Service
 from lb.observe import log
 from lb.observe.tables import fetch, routes_text, status_text
 from lb.proxy.ceiling import raise_limit
+from lb.reading import read_admin, read_settings
 from lb.settings import Address, Settings
 from lb.upgrade import upgrade
 from lb.version import VERSION

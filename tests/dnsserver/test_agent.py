@@ -10,7 +10,7 @@ import pytest
 
 from dnsserver import agent as agents
 from dnsserver.agent import FRESH, AgentAnswers
-from dnsserver.remote import AgentQuestion, Form, Found
+from dnsserver.remote import AgentQuestion, Form, AgentAnswer
 from dnsserver.stats import DnsStats
 from lb.errors import AgentRefused, AgentUnreachable
 
@@ -60,12 +60,12 @@ def scene(play: Callable[[Agent, AgentAnswers, DnsStats, Clock], Coroutine[Any, 
 
 async def find(answers: AgentAnswers, question: AgentQuestion = QUESTION) -> str:
     """Ask and wait; return the node's address, "nothing" or "failed"."""
-    done: asyncio.Future[Found | None] = asyncio.get_running_loop().create_future()
+    done: asyncio.Future[AgentAnswer | None] = asyncio.get_running_loop().create_future()
     answers.find(question, done.set_result)
     return told(await done)
 
 
-def told(found: Found | None) -> str:
+def told(found: AgentAnswer | None) -> str:
     if found is None:
         return "failed"
     return found.nodes["n1"].address if found.nodes else "nothing"

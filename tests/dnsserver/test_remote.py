@@ -13,7 +13,7 @@ from dnsserver.remote import (
     NOTHING,
     AgentQuestion,
     Form,
-    Found,
+    AgentAnswer,
     RemoteName,
     agent_question,
     go_seconds,
@@ -112,7 +112,7 @@ def test_what_is_not_there_is_told_from_an_agent_that_fails() -> None:
 class Oracle(AgentAnswers):
     """Knows answers by question; what it does not know cannot be asked."""
 
-    def __init__(self, known: dict[AgentQuestion, Found]) -> None:
+    def __init__(self, known: dict[AgentQuestion, AgentAnswer]) -> None:
         self._known = known
         self.asked: list[AgentQuestion] = []
 
@@ -121,7 +121,7 @@ class Oracle(AgentAnswers):
         deliver(self._known.get(question))
 
 
-def server(catalog: Snapshot, known: dict[AgentQuestion, Found], settings: DnsSettings | None = None) -> Responder:
+def server(catalog: Snapshot, known: dict[AgentQuestion, AgentAnswer], settings: DnsSettings | None = None) -> Responder:
     settings = settings or DnsSettings()
     return Responder(settings, DnsStats(), None, Zone(catalog, settings, SERIAL), Random(1), Oracle(known))
 
@@ -174,7 +174,7 @@ def test_what_does_not_exist_is_denied_and_what_cannot_be_asked_is_not() -> None
 
 
 def test_a_failure_is_not_kept() -> None:
-    known: dict[AgentQuestion, Found] = {}
+    known: dict[AgentQuestion, AgentAnswer] = {}
     asked = server(CATALOG, known)
     assert ask(asked, "web.service.dc2.consul").rcode == "SERVFAIL"
     known[REMOTE] = read_found(REMOTE, [entry(1)])

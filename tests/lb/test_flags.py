@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from lb.errors import SettingsError
-from lb.flags import FLAGS, add_flags, read_admin, read_settings
+from lb.flags import FLAGS, add_flags
+from lb.reading import read_admin, read_settings
 from lb.settings import Address, Settings
 
 RECURSOR = ("--recursor", "off")  # so that no test depends on this machine's resolv.conf

@@ -208,9 +208,7 @@ class Responder:
             return
         self._look_up(exchange, query, {})
 
-    def _look_up(
-        self, exchange: _Exchange, query: Query, known: dict[AgentQuestion, AgentAnswer | None]
-    ) -> None:
+    def _look_up(self, exchange: _Exchange, query: Query, known: dict[AgentQuestion, AgentAnswer | None]) -> None:
         """Answer from the zone, from what an agent has said so far (`known`), and from the hosts file."""
         asked = Asked(query.qname, query.labels, query.qtype)
         try:

@@ -1,4 +1,4 @@
-"""How many clients one process takes: no more than it has file descriptors for.
+"""How many connections one process has: no more than it has file descriptors for.
 
 At the limit its doors stay shut, and connections wait in the kernel's queue; accepted, they would be closed unasked, as
 the loop does with what it has no descriptor for. Clients that are silent make room first, as nginx's do when its
@@ -41,11 +41,6 @@ def descriptor_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def most_clients(descriptors: int, reserve: int) -> int:
-    """How many clients there may be, each of whom may need an instance; `reserve` descriptors are for all else."""
-    return max(1, (descriptors - reserve) // 2)
-
-
 class Seldom:
     """Tells when something may be said again, that could be said all the time."""
 
@@ -84,17 +79,19 @@ class Client(Protocol):
 
 
 class Ceiling:
-    """At most `limit` clients, and the few that came in the same turn of the loop as the last of them.
+    """At most `limit` connections, and the few that came in the same turn of the loop as the last of them.
 
-    `doors` gives the listeners and `clients` the sets of open connections, which are looked at when it matters: there
-    is no count to get out of step. `pauses` counts how often the doors were shut, `shed` the silent clients that were
-    closed, and `paused` tells whether the doors are shut: one that is new then must not open.
+    `doors` gives the listeners, `clients` the sets of open connections, and `instances` how many connections there are
+    to instances. They are looked at when it matters: there is no count to get out of step. `pauses` counts how often
+    the doors were shut, `shed` the silent clients that were closed, and `paused` tells whether the doors are shut: one
+    that is new then must not open.
     """
 
     __slots__ = (
         "_clients",
         "_closed",
         "_doors",
+        "_instances",
         "_loop",
         "_pausing",
         "_room",
@@ -114,10 +111,12 @@ class Ceiling:
         limit: int,
         doors: Callable[[], Iterable[Door]],
         clients: Callable[[], Iterable[Collection[Client]]],
+        instances: Callable[[], int] = lambda: 0,
     ) -> None:
         self._loop = loop
         self._doors = doors
         self._clients = clients
+        self._instances = instances
         self._room = 0  # so many may come before they have to be counted
         self._search_from = -NEVER
         self._timer: asyncio.Handle | None = None
@@ -134,7 +133,7 @@ class Ceiling:
         """To be called for each connection that is accepted; what follows from it is done in the loop's next turn."""
         self._room -= 1
         if self._room < 0 and self._timer is None and not self._closed:
-            self._room = self.limit - self._share - self._count()
+            self._room = self._room_beside(self._count())
             if self._room <= 0:
                 self._timer = self._loop.call_soon(self._look)
 
@@ -150,7 +149,11 @@ class Ceiling:
         return self.limit // _SHARE
 
     def _count(self) -> int:
-        return sum(map(len, self._clients()))
+        return sum(map(len, self._clients())) + self._instances()
+
+    def _room_beside(self, count: int) -> int:
+        """How many clients may come before it matters again: each may need an instance."""
+        return (self.limit - self._share - count) // 2
 
     def _look(self) -> None:
         """Make room, shut the doors at the limit, and open them when there is room again."""
@@ -162,7 +165,7 @@ class Ceiling:
             self._pause(count)
         elif self.paused and count <= self.limit - max(1, self._share):
             self._resume()
-        self._room = self.limit - self._share - count
+        self._room = self._room_beside(count)
         if self.paused:
             self._timer = self._loop.call_later(_LOOK_AGAIN, self._look)
 
@@ -182,7 +185,9 @@ class Ceiling:
         self._search_from = end + _REST * (end - start)
         self.shed += closed
         if closed and self._shedding.due(end):
-            log.warning("silent clients are closed to make room", extra=fields(clients=self._count(), limit=self.limit))
+            log.warning(
+                "silent clients are closed to make room", extra=fields(connections=self._count(), limit=self.limit)
+            )
         return closed
 
     def _pause(self, count: int) -> None:
@@ -196,7 +201,7 @@ class Ceiling:
         if self._told:
             log.error(
                 "no more connections are accepted until some are closed: file descriptors would run out",
-                extra=fields(clients=count, limit=self.limit, descriptors=descriptor_limit()),
+                extra=fields(connections=count, limit=self.limit, descriptors=descriptor_limit()),
             )
 
     def _resume(self) -> None:
@@ -204,4 +209,4 @@ class Ceiling:
         for door in self._doors():
             door.resume()
         if self._told:
-            log.warning("connections are accepted again", extra=fields(clients=self._count(), limit=self.limit))
+            log.warning("connections are accepted again", extra=fields(connections=self._count(), limit=self.limit))

@@ -14,7 +14,7 @@ from lb.deadlines import Deadlines
 from lb.observe.accesslog import AccessLog
 from lb.observe.stats import Stats
 from lb.proxy.balancer import Balancer
-from lb.proxy.ceiling import Ceiling, Client, descriptor_limit, most_clients
+from lb.proxy.ceiling import Ceiling, Client, descriptor_limit
 from lb.proxy.context import patience
 from lb.proxy.listener import Door, HttpListener, TcpListeners
 from lb.proxy.tls_listener import TlsListener
@@ -41,7 +41,7 @@ class BalancerPlane:
         self.balancer = Balancer(settings.routing, stats, self._prepare, self._retire, places)
         self._pools: set[IdlePool] = set()
         self._drain_end: float | None = None
-        self._ceiling = Ceiling(loop, 1, self._doors, self._clients)
+        self._ceiling = Ceiling(loop, 1, self._doors, self._clients, self._instances)
         self._http: HttpListener | None = None
         if settings.http is not None:
             self._http = HttpListener(
@@ -107,13 +107,18 @@ class BalancerPlane:
         self._raise_ceiling()
 
     def _raise_ceiling(self) -> None:
-        """Let in as many clients as there are descriptors for, beside those of the doors."""
+        """Allow as many connections as there are descriptors for, beside those of the doors."""
         reserve = _RESERVE + sum(door.descriptors for door in self._doors())
-        self._ceiling.limit = most_clients(descriptor_limit(), reserve)
+        self._ceiling.limit = max(1, descriptor_limit() - reserve)
 
     def _doors(self) -> Iterator[Door]:
         for listeners in self._listeners():
             yield from listeners.doors
+
+    def _instances(self) -> int:
+        """Connections to instances: one for each request or session that is active, and those that are kept."""
+        active = sum(target.stats.active for target in self.balancer.targets())
+        return active + sum(len(pool) for pool in self._pools)
 
     def _clients(self) -> Iterator[Collection[Client]]:
         for listeners in self._listeners():

@@ -10,7 +10,7 @@ import pytest
 
 from dnsserver import agent as agents
 from dnsserver.agent import FRESH, AgentAnswers
-from dnsserver.remote import AgentQuestion, Form, AgentAnswer
+from dnsserver.remote import AgentAnswer, AgentQuestion, Form
 from dnsserver.stats import DnsStats
 from lb.errors import AgentRefused, AgentUnreachable
 

@@ -11,9 +11,9 @@ from dnsserver.agent import AgentAnswers, Deliver
 from dnsserver.names import MeshName, NodeName, QueryName, ServiceName
 from dnsserver.remote import (
     NOTHING,
+    AgentAnswer,
     AgentQuestion,
     Form,
-    AgentAnswer,
     RemoteName,
     agent_question,
     go_seconds,
@@ -121,7 +121,9 @@ class Oracle(AgentAnswers):
         deliver(self._known.get(question))
 
 
-def server(catalog: Snapshot, known: dict[AgentQuestion, AgentAnswer], settings: DnsSettings | None = None) -> Responder:
+def server(
+    catalog: Snapshot, known: dict[AgentQuestion, AgentAnswer], settings: DnsSettings | None = None
+) -> Responder:
     settings = settings or DnsSettings()
     return Responder(settings, DnsStats(), None, Zone(catalog, settings, SERIAL), Random(1), Oracle(known))
 

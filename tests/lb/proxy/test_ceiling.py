@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from lb.deadlines import NEVER
-from lb.proxy.ceiling import Ceiling, Seldom, descriptor_limit, most_clients
+from lb.proxy.ceiling import Ceiling, Seldom, descriptor_limit
 from lb.proxy.http_session import HttpSession
 from tests.support.edge import eventually, get, scenario, web
 
@@ -55,7 +55,10 @@ class House:
     def __init__(self, limit: int) -> None:
         self.doors = [FakeDoor(), FakeDoor()]
         self.crowds: list[set[FakeClient]] = [set(), set()]
-        self.ceiling = Ceiling(asyncio.get_running_loop(), limit, lambda: self.doors, lambda: self.crowds)
+        self.instances = 0
+        self.ceiling = Ceiling(
+            asyncio.get_running_loop(), limit, lambda: self.doors, lambda: self.crowds, lambda: self.instances
+        )
 
     @property
     def count(self) -> int:
@@ -206,9 +209,16 @@ def test_what_may_be_said_seldom_is_due_again_later() -> None:
     assert [seldom.due(now) for now in (5.0, 5.1, 14.9, 15.0, 15.1)] == [True, False, False, True, False]
 
 
-@pytest.mark.parametrize(("descriptors", "reserve", "most"), [(1024, 124, 450), (100, 99, 1), (10, 500, 1)])
-def test_each_client_may_need_an_instance(descriptors: int, reserve: int, most: int) -> None:
-    assert most_clients(descriptors, reserve) == most
+@scenario
+async def test_connections_to_instances_take_descriptors_too() -> None:
+    house = House(16)
+    house.instances = 8
+    await house.come(7)
+    assert not house.ceiling.paused
+    await house.come(1)
+    assert house.ceiling.paused
+    house.instances = 0
+    await house.opened()
 
 
 def test_the_soft_limit_is_raised_to_the_hard_one() -> None:

@@ -28,7 +28,7 @@ from typing import TypeVar
 from lb.catalog.delta import changed, changes
 from lb.catalog.model import Snapshot
 from lb.errors import BadAnswer, EdgeError
-from lb.sockets import Inherited, SharedSockets
+from lb.sockets import Inherited, SharedSockets, adopt
 from lb.workers.channel import MOST_DESCRIPTORS, Body, Channel
 from lb.workers.crew import BoardEstate
 
@@ -94,7 +94,7 @@ class Predecessor:
     def _on_message(self, kind: str, body: Body, descriptors: list[int]) -> None:
         if kind == "sockets":
             for place, descriptor in zip(body["kinds"], descriptors, strict=True):
-                self._socks.append((place, socket.socket(fileno=descriptor)))
+                self._socks.append((place, adopt(descriptor)))
         elif kind == "state":
             self._settle(body, descriptors)
         elif kind == "counts":

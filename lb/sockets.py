@@ -44,6 +44,17 @@ def address_of(sock: socket.socket) -> Address:
     return Address(host, port)
 
 
+def adopt(descriptor: int) -> socket.socket:
+    """Make a socket of a descriptor that came from another process, which may go on using it.
+
+    Python takes such a socket for a blocking one, and `dup` would make it so, for every process that has it: another
+    worker that is just about to accept would hang there.
+    """
+    sock = socket.socket(fileno=descriptor)
+    sock.setblocking(False)
+    return sock
+
+
 def listen(place: Place, count: int = 1) -> list[socket.socket]:
     """Bind so many sockets to an address that nobody has, and listen; port 0 is one port for all.
 

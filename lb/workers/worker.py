@@ -29,7 +29,7 @@ from lb.observe import log as logs
 from lb.observe.reports import LogReporter
 from lb.observe.stats import Stats
 from lb.settings import Address, Settings
-from lb.sockets import Place
+from lb.sockets import Place, adopt
 from lb.workers.channel import Body, Channel, ChannelError
 
 REPORT_INTERVAL = 0.05
@@ -164,7 +164,7 @@ def _shares(places: list[list[Any]], descriptors: list[int]) -> dict[Place, list
     rest = iter(descriptors)
     shares: dict[Place, list[socket.socket]] = {}
     for kind, host, port, count in places:
-        shares[Place(kind, Address(host, port))] = [socket.socket(fileno=next(rest)) for _ in range(count)]
+        shares[Place(kind, Address(host, port))] = [adopt(next(rest)) for _ in range(count)]
     return shares
 
 

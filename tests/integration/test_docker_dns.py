@@ -23,7 +23,7 @@ SERVE = ("sh", "-c", f"echo '{GREETING}' >/www/index.html; exec httpd -f -p 80 -
 def foreign(query: bytes) -> list[bytes]:
     if b"\7example" not in query:
         return [answer(query, rcode="NXDOMAIN")]
-    return [answer(query, "www.example.org. 60 A 192.0.2.80" if query[-4:] == b"\0\1\0\1" else "")]
+    return [answer(query, "www.example.org. 60 A 192.0.2.80" if b"\3org\0\0\1\0\1" in query else "")]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 
 from lb.errors import ListenError
 from lb.settings import Address
-from lb.sockets import Inherited, Place, SharedSockets, address_of, join, listen, open_pair, open_place
+from lb.sockets import Inherited, Place, SharedSockets, address_of, adopt, join, listen, open_pair, open_place
 
 LOCAL = Address("127.0.0.1", 0)
 
@@ -115,6 +116,19 @@ class TestInherited:
         inherited = Inherited([("", udp)])
         assert inherited.take(Place("http", address_of(udp))) == []
         assert inherited.take(Place("dns-udp", address_of(udp))) == [udp]
+
+
+def test_who_adopts_a_socket_and_duplicates_it_makes_it_block_for_nobody(closing: contextlib.ExitStack) -> None:
+    """Processes share the mode: a worker that found nothing to accept would hang, as another has just started."""
+    (mine,) = listen(Place("http", LOCAL))
+    closing.enter_context(mine)
+    theirs = closing.enter_context(adopt(os.dup(mine.fileno())))
+    assert not os.get_blocking(mine.fileno())
+    modes = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "settimeout", lambda _, seconds: modes.append(seconds))
+        closing.enter_context(theirs.dup())
+    assert modes == [0.0], "it never blocks, not even for a moment"
 
 
 def test_joining_an_address_that_is_not_shared_is_refused(closing: contextlib.ExitStack) -> None:

@@ -73,6 +73,11 @@ WANTED = (
         frozenset({"answer", "additional"}),
     ),
     Wanted(
+        "ANY over UDP gets 512 octets at most; who wants more asks over TCP",
+        lambda pair: pair.ask.qtype == "ANY" and not pair.ask.tcp and "tc" in pair.ours.flags,
+        frozenset({"answer", "additional", "tc"}),
+    ),
+    Wanted(
         "a node without the asked type is NOERROR with the SOA",
         lambda pair: _owner_kind(pair, "node") and pair.holds("rcode", "NOERROR", "NOERROR") and _soa_only(pair.ours),
         frozenset({"authority"}),

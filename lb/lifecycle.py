@@ -149,12 +149,12 @@ class Service:
 
     def _add_counts(self, counts: Body) -> None:
         try:
-            self._crew.add_counts(counts, PREDECESSOR)
+            self._crew.totals.add(counts, PREDECESSOR)
         except ReportError as error:
             log.error("what the old program has counted is lost: %s", error)
 
     def _forget_predecessor(self) -> None:
-        self._crew.forget_counts(PREDECESSOR)
+        self._crew.totals.forget(PREDECESSOR)
         self._predecessor_gone.set()
 
     # The time between
@@ -251,7 +251,7 @@ class Service:
         draining.result()
 
     def _tell(self, successor: Successor) -> None:
-        counts = self._crew.take_counts()
+        counts = self._crew.totals.take()
         if any(counts.values()):
             successor.tell(counts)
 

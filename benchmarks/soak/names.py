@@ -21,14 +21,18 @@ UDP_PATIENCE = 2.0
 """Seconds until a question without an answer is lost."""
 
 
-class UdpClient(Client):
-    """Questions over UDP, one at a time, with `pause` seconds in between."""
+class _Asker(Client):
+    """Asks for the names in turn, one at a time, with `pause` seconds in between."""
 
     def __init__(self, name: str, ledger: Ledger, port: int, pause: float) -> None:
         super().__init__(name, ledger)
         self._port = port
         self._pause = pause
         self._indices = cycle(range(NAMES))
+
+
+class UdpClient(_Asker):
+    """Questions over UDP."""
 
     async def session(self) -> None:
         """Ask from one socket until a question fails."""
@@ -69,14 +73,8 @@ class _Answers(asyncio.DatagramProtocol):
         return item
 
 
-class TcpClient(Client):
-    """Questions over TCP, each on a connection of its own, with `pause` seconds in between."""
-
-    def __init__(self, name: str, ledger: Ledger, port: int, pause: float) -> None:
-        super().__init__(name, ledger)
-        self._port = port
-        self._pause = pause
-        self._indices = cycle(range(NAMES))
+class TcpClient(_Asker):
+    """Questions over TCP, each on a connection of its own."""
 
     async def session(self) -> None:
         """Ask once."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dnsserver.stats import DnsTotals
+from dnsserver.stats import DnsStats
 from lb.balance.places import LedgerPlaces
 from lb.board.area import Board, BoardError
 from lb.board.ledger import Ledger
@@ -19,7 +19,6 @@ from lb.catalog.model import Snapshot
 from lb.errors import EdgeError, ReportError
 from lb.observe.log import fields
 from lb.observe.processes import worker_view
-from lb.observe.reports import LogReporter, LogTotals
 from lb.observe.shapes import LogCounts
 from lb.observe.stats import Stats
 from lb.observe.views import WorkersView
@@ -28,6 +27,7 @@ from lb.settings import AdminSettings, ConsulSettings, Settings
 from lb.sockets import Place, SharedSockets
 from lb.workers.channel import Body
 from lb.workers.member import Member
+from lb.workers.totals import Totals
 
 REPORT_TIMEOUT = 0.5
 """Seconds that a scrape waits for a worker; without its answer it shows what was reported last."""
@@ -70,7 +70,7 @@ class Crew:
     """So many workers as the settings say, each with its own share of every listening socket.
 
     `balancer` is a picture of what the workers do: their routes, and the endpoints with the state that they share.
-    What the workers count is added to the totals.
+    What the workers count is added to `totals`.
     """
 
     def __init__(
@@ -83,14 +83,11 @@ class Crew:
         # Consul is asked by workers for what DNS does not find in the catalog, and for nothing else.
         consul = settings.consul if settings.dns is not None else ConsulSettings()
         self._settings = replace(settings, consul=consul, admin=AdminSettings(listen=None))
-        self.stats = Stats(reporting=True)  # to the next program, one day
-        self.dns_stats = DnsTotals()
-        self._log_totals = LogTotals()
-        self._log_reporter = LogReporter(self._log_totals)
+        self.totals = Totals()
         self._board = board
         self._ledger = ledger
         self._places = LedgerPlaces(board, ledger)
-        self.balancer = Balancer(settings.routing, self.stats, lambda _: None, lambda _: None, self._places)
+        self.balancer = Balancer(settings.routing, self.totals.stats, lambda _: None, lambda _: None, self._places)
         self.size = settings.workers
         self.members: dict[int, Member] = {}  # by number
         self.restarts = 0
@@ -171,6 +168,16 @@ class Crew:
                     await event.wait()
 
     @property
+    def stats(self) -> Stats:
+        """What all workers have counted."""
+        return self.totals.stats
+
+    @property
+    def dns_stats(self) -> DnsStats:
+        """What all workers have counted of DNS."""
+        return self.totals.dns
+
+    @property
     def serving(self) -> bool:
         """Whether every worker that there is serves, and there is one at least."""
         return bool(self.members) and not self._unproven
@@ -178,7 +185,7 @@ class Crew:
     @property
     def log_counts(self) -> LogCounts | None:
         """The lines of the access logs of all workers; None where it is off."""
-        return self._log_totals if self._logs else None
+        return self.totals.log if self._logs else None
 
     async def applied(self) -> None:
         """Wait until every worker has done all that it was told so far."""
@@ -235,7 +242,7 @@ class Crew:
         self._check_later()
 
     def _engage(self, number: int) -> None:
-        """Start worker `number` and have it told everything."""
+        """Start worker `number`, unless it is there, and have it told everything."""
         if self._draining or self._handed_over or number in self.members:
             return
         try:
@@ -280,7 +287,7 @@ class Crew:
 
     def _count(self, member: Member, body: Body) -> None:
         try:
-            self.add_counts(body, member.column)
+            self.totals.add(body, member.column)
         except ReportError as error:
             log.error("a report is not counted", extra=fields(worker=member.number, reason=str(error)))
         if body["asked"] and (event := self._asked.pop(member, None)) is not None:
@@ -294,7 +301,7 @@ class Crew:
         if (event := self._asked.pop(member, None)) is not None:
             event.set()
         member.applied.set()
-        self.forget_counts(member.column)
+        self.totals.forget(member.column)
         self._vacate(member.column)
         if self._draining:
             if not self.members:
@@ -318,27 +325,6 @@ class Crew:
         views = (worker_view(member.number, member.pid, member.started) for member in self.members.values())
         return WorkersView(tuple(view for view in views if view is not None), self.restarts)
 
-    # What they count
-
-    def add_counts(self, counts: Body, worker: int) -> None:
-        """Add what was counted elsewhere, by a worker of this number. Raises ReportError."""
-        if counts["stats"] is not None:
-            self.stats.add(counts["stats"], worker)
-        if counts["dns"] is not None:
-            self.dns_stats.add(counts["dns"], worker)
-        if counts["log"] is not None:
-            self._log_totals.add(counts["log"])
-
-    def forget_counts(self, worker: int) -> None:
-        """Take away what was active in a worker that has gone."""
-        self.stats.forget(worker)
-        self.dns_stats.forget(worker)
-
-    def take_counts(self) -> Body:
-        """Return what was counted since the last call, for `add_counts` of another program."""
-        counts = {"stats": self.stats.changes(), "dns": self.dns_stats.changes()}
-        return {**counts, "log": self._log_reporter.changes()}
-
     # One program after another
 
     def hand_over(self) -> BoardEstate:
@@ -354,8 +340,7 @@ class Crew:
         self._places.frozen = False
         self._free_columns()
         for number in range(self.size):
-            if number not in self.members:
-                self._engage(number)
+            self._engage(number)
 
     def await_end(self, column: int, pid: int) -> None:
         """Take a column back when a worker of the program before this one has ended."""

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from lb.catalog.delta import changes
@@ -164,6 +164,3 @@ def _spawn(channel: socket.socket) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-P", "-m", "lb.workers.worker", str(channel.fileno())]
     keep = [channel.fileno()]
     return subprocess.Popen(command, pass_fds=keep, env=environment, stdin=subprocess.DEVNULL)  # noqa: S603  our own
-
-
-SpawnMember = Callable[[int], Member]

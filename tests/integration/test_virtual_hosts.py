@@ -236,7 +236,8 @@ def test_a_change_of_meta_moves_traffic_under_a_connection_that_is_kept(consul: 
             wait_for(node, "two.org", "web /")
             assert [asked(connection, host) for host in ("one.org", "a.two.org", "web.test")] == ["404", *["web /"] * 2]
             register(lb_host="two.org", lb_path="/new")
-            wait_for(node, "two.org", "web /new", "/new")
+            wait_for(node, "two.org", "404")
+            assert asked(connection, "two.org", "/new") == "web /new"
             assert [asked(connection, host) for host in ("two.org", "a.two.org", "web.test")] == ["404"] * 3
             register()
             wait_for(node, "web.test", "web /")

@@ -208,6 +208,37 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RegistratorSettings:
+    """How containers of a Docker engine are registered with the first agent of `ConsulSettings.agents`.
+
+    `docker` is the engine's address as DOCKER_HOST has it. `host` is the first part of service IDs. `ip` is registered
+    as the address of services; without it Consul uses the node's. `internal` registers containers' own addresses and
+    exposed ports. `explicit` leaves out containers without a SERVICE_NAME. `address_label` is a label that holds the
+    address to register. `tags` are added to all services. `ttl` (0: none) gives services without a check one that we
+    pass each `ttl_refresh`. `resync` is between two full comparisons. With `deregister` on-success a container that
+    ended with a status other than 0 stays registered. `attempts` are made to reach Docker and Consul at start, 0 for
+    no limit, `retry_interval` apart. `cleanup` removes at start and at each resync what we registered and does not
+    run.
+    """
+
+    docker: str = "unix:///var/run/docker.sock"
+    host: str = ""
+    ip: str = ""
+    internal: bool = False
+    explicit: bool = False
+    address_label: str = ""
+    tags: tuple[str, ...] = ()
+    ttl: float = 0.0
+    ttl_refresh: float = 0.0
+    resync: float = 60.0
+    deregister: Literal["always", "on-success"] = "always"
+    attempts: int = 0
+    retry_interval: float = 2.0
+    cleanup: bool = True
+    deregister_on_exit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything one node needs. A plane that is None does not run; `workers` are processes of the data plane."""
 
@@ -223,4 +254,5 @@ class Settings:
     drain: DrainSettings = DrainSettings()
     access_log: AccessLogSettings = AccessLogSettings()
     log: LogSettings = LogSettings()
+    registrator: RegistratorSettings | None = None
     workers: int = 1

@@ -1,6 +1,6 @@
-"""Who may know whom: the table of the design, checked on every import of `lb` and `dnsserver`.
+"""Who may know whom: the table of the design, checked on every import of `lb`, `dnsserver` and `registrator`.
 
-A room is a package or a module of the two trees. Its imports of other rooms must be in the table; the pure ones may
+A room is a package or a module of the three trees. Its imports of other rooms must be in the table; the pure ones may
 not touch an event loop, a clock or a socket at all; and no modules import one another in a circle.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+TREES = ("lb", "dnsserver", "registrator")
 
 EVERYTHING = "everything"
 
@@ -43,6 +44,7 @@ MAY_IMPORT: dict[str, str] = {
         "lb.settings lb.sockets lb.errors"
     ),
     "dnsserver": "lb.catalog lb.catalog.model lb.observe lb.deadlines lb.settings lb.sockets lb.errors",
+    "registrator": "lb.catalog lb.catalog.model lb.observe lb.settings lb.errors",
     "lb.dataplane": "lb.proxy lb.balance lb.observe lb.catalog lb.catalog.model lb.settings lb.sockets dnsserver",
     "lb.workers": (
         "lb.dataplane lb.proxy lb.balance lb.board lb.observe lb.catalog lb.catalog.model lb.settings lb.sockets "
@@ -65,7 +67,8 @@ PURE = (
     "lb.errors lb.settings lb.values lb.catalog.model lb.catalog.decode lb.routing lb.balance lb.board lb.http1 "
     "lb.wire dnsserver.answers dnsserver.cache dnsserver.clients dnsserver.message dnsserver.names dnsserver.places "
     "dnsserver.records dnsserver.remote dnsserver.replies dnsserver.wire dnsserver.zone dnsserver.resolvconf "
-    "dnsserver.foreign dnsserver.health dnsserver.hosts dnsserver.rules dnsserver.upstream"
+    "dnsserver.foreign dnsserver.health dnsserver.hosts dnsserver.rules dnsserver.upstream "
+    "registrator.model"
 )
 IMPURE = "asyncio uvloop aiohttp consul time datetime socket select selectors ssl threading subprocess"
 
@@ -84,7 +87,7 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-FILES = {module_name(path): path for tree in ("lb", "dnsserver") for path in sorted((ROOT / tree).rglob("*.py"))}
+FILES = {module_name(path): path for tree in TREES for path in sorted((ROOT / tree).rglob("*.py"))}
 
 
 def is_within(module: str, rooms: str) -> bool:

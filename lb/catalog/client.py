@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -133,6 +133,16 @@ class Agent:
                 return await self._ask(path, params, timeout)
             raise
 
+    async def put(self, path: str, body: object = None, params: Mapping[str, str] | None = None) -> None:
+        """PUT `body` as JSON to `path`, and ignore what the answer holds; raises as `get` does."""
+        data = b"" if body is None else json.dumps(body).encode()
+        try:
+            await self._put(path, data, params or {})
+        except AgentRefused as error:
+            if error.status not in _TOKEN_REFUSED or not self._token.reload():
+                raise
+            await self._put(path, data, params or {})
+
     async def has_leader(self) -> bool:
         """Tell whether the agent answers and knows a leader; raises as `get` does."""
         return bool((await self.get("/v1/status/leader")).body)
@@ -143,23 +153,44 @@ class Agent:
         await asyncio.sleep(0)  # the transports are closed in the loop's next turn
 
     async def _ask(self, path: str, params: list[tuple[str, str]], limit: float) -> Answer:
+        asked = self._client.http.get(
+            _answer, path, params=params, headers=self._token.headers, connections_timeout=limit
+        )
+        answer: Answer = await self._result(asked, limit)
+        return answer
+
+    async def _put(self, path: str, data: bytes, params: Mapping[str, str]) -> None:
+        asked = self._client.http.put(
+            _accepted,
+            path,
+            params=list(params.items()),
+            data=data,
+            headers=self._token.headers,
+            connections_timeout=READ_TIMEOUT,
+        )
+        await self._result(asked, READ_TIMEOUT)
+
+    async def _result(self, asked: Awaitable[Any], limit: float) -> Any:
+        """Wait for what the client library does; raise our own errors for its."""
         try:
-            answer: Answer = await self._client.http.get(
-                _answer, path, params=params, headers=self._token.headers, connections_timeout=limit
-            )
+            return await asked
         except CatalogError:
             raise
         except TimeoutError:
             raise AgentUnreachable(f"{self.url}: no answer within {limit:.0f} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise AgentUnreachable(f"{self.url}: {error or type(error).__name__}") from error
-        return answer
+
+
+def _accepted(response: consul.base.Response) -> None:
+    """Raise `AgentRefused` unless what was asked for was done."""
+    if response.code != 200:
+        raise AgentRefused(response.code, response.body[:200].decode("utf-8", "replace").strip())
 
 
 def _answer(response: consul.base.Response) -> Answer:
     """Make an `Answer` of py-consul's response; raise `AgentRefused` or `BadAnswer`."""
-    if response.code != 200:
-        raise AgentRefused(response.code, response.body[:200].decode("utf-8", "replace").strip())
+    _accepted(response)
     try:
         body = json.loads(response.body)
     except (ValueError, RecursionError) as error:
@@ -211,14 +242,14 @@ class _HttpClient(consul.aio.HTTPClient):  # type: ignore[misc]  # the library h
 
     async def _request(
         self,
-        callback: Callable[[consul.base.Response], Answer],
+        callback: Callable[[consul.base.Response], Any],
         method: str,
         uri: str,
         headers: dict[str, str] | None,
         data: bytes | None = None,
         connections_timeout: float | None = None,
         raw: bool = True,
-    ) -> Answer:
+    ) -> Any:
         timeout = aiohttp.ClientTimeout(total=connections_timeout, sock_connect=_CONNECT_TIMEOUT)
         async with self._session.request(
             method, uri, headers=headers, data=data, timeout=timeout, allow_redirects=False

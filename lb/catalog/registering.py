@@ -1,0 +1,82 @@
+"""Writing to the agent of this host: its services and their checks.
+
+What an agent holds is its own: all calls here concern the one agent, not the catalog of a datacenter, and no other
+agent can stand in for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Literal
+from urllib.parse import quote
+
+from lb.catalog.client import Agent, Token
+from lb.errors import BadAnswer
+from lb.settings import ConsulSettings
+
+Status = Literal["passing", "warning", "critical"]
+
+CONNECTIONS = 8
+"""TCP connections for writes; what more is written at once waits for one."""
+
+
+class LocalAgent:
+    """The first agent of the settings, for what only it can do. To be made and closed inside one event loop.
+
+    Every call raises `AgentUnreachable`, `AgentRefused` or `BadAnswer`. Each token read from a file is told to `hide`.
+    """
+
+    def __init__(self, settings: ConsulSettings, hide: Callable[[str], None] = lambda _: None) -> None:
+        # An agent's own paths know no datacenter.
+        settings = replace(settings, max_connections=CONNECTIONS, datacenter="")
+        self._agent = Agent(settings.agents[0], settings, Token(settings, hide))
+
+    @property
+    def url(self) -> str:
+        """The agent's base URL."""
+        return self._agent.url
+
+    async def node(self) -> str:
+        """Return the name of the agent's node."""
+        body = await self._get("/v1/agent/self")
+        config = body.get("Config")
+        name = config.get("NodeName") if isinstance(config, dict) else None
+        if not isinstance(name, str) or not name:
+            raise BadAnswer("/v1/agent/self names no node")
+        return name
+
+    async def services(self) -> dict[str, Any]:
+        """Return the services that are registered with the agent, by ID, as its API shows them."""
+        return await self._get("/v1/agent/services")
+
+    async def checks(self) -> dict[str, Any]:
+        """Return the checks of the agent's node and services, by ID, as its API shows them."""
+        return await self._get("/v1/agent/checks")
+
+    async def register(self, service: Mapping[str, Any]) -> None:
+        """Register a service (the body of `/v1/agent/service/register`), in place of one with the same ID.
+
+        Checks that an earlier registration had and this one has not are removed (Consul 1.4 and newer).
+        """
+        await self._agent.put("/v1/agent/service/register", service, {"replace-existing-checks": "true"})
+
+    async def deregister(self, service_id: str) -> None:
+        """Remove a service and its checks; `AgentRefused` if there is none."""
+        await self._agent.put(f"/v1/agent/service/deregister/{quote(service_id, safe='')}")
+
+    async def tell(self, check_id: str, status: Status, output: str = "") -> None:
+        """Tell the status of a TTL check, which begins its time anew."""
+        await self._agent.put(
+            f"/v1/agent/check/update/{quote(check_id, safe='')}", {"Status": status, "Output": output}
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._agent.close()
+
+    async def _get(self, path: str) -> dict[str, Any]:
+        body = (await self._agent.get(path, consistency="default")).body
+        if not isinstance(body, dict):
+            raise BadAnswer(f"{path} is no object")
+        return body

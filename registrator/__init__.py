@@ -1,0 +1,1 @@
+"""Containers of a Docker engine as services of the Consul agent beside it."""

@@ -1,0 +1,101 @@
+"""What the registrator knows, as immutable values: containers, what they are registered as, what is registered.
+
+No I/O and no clock. `inspect` makes containers of Docker's words, `services` registrations of containers, `plan`
+compares registrations with what the agent has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+Protocol = Literal["tcp", "udp"]
+Health = Literal["", "starting", "healthy", "unhealthy"]
+"""What Docker's HEALTHCHECK says; empty where a container has none."""
+
+Status = Literal["passing", "warning", "critical"]
+
+OWNER = "registrator"
+"""The meta key that says who wrote a registration; its value is the name of the agent's node."""
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Where one exposed port is published; `host_ip` is empty for all addresses of the host."""
+
+    host_ip: str
+    host_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One exposed port and where it is published; nowhere, if that is empty."""
+
+    number: int
+    protocol: Protocol = "tcp"
+    published: tuple[Published, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container, as Docker's inspection tells it.
+
+    `networks` are its addresses by network name; empty for `network_mode: host`. `running` is true for a paused
+    container, too: it keeps its ports. `exit_code` counts once it does not run.
+    """
+
+    id: str
+    name: str
+    image: str
+    running: bool = True
+    paused: bool = False
+    exit_code: int = 0
+    health: Health = ""
+    network_mode: str = "bridge"
+    networks: Mapping[str, str] = _NOTHING
+    ports: tuple[Port, ...] = ()
+    labels: Mapping[str, str] = _NOTHING
+    environment: Mapping[str, str] = _NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A check that the agent makes, in the words of its API (`HTTP`, `Interval`, `TTL`, ...)."""
+
+    definition: Mapping[str, Any]
+
+    @property
+    def is_ttl(self) -> bool:
+        """Whether it is we who must tell the agent how things are."""
+        return "TTL" in self.definition
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A service as it is to be registered, for the port of one container."""
+
+    container: str
+    id: str
+    name: str
+    address: str
+    port: int
+    tags: tuple[str, ...] = ()
+    meta: Mapping[str, str] = _NOTHING
+    check: Check | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A service that the agent has, registered by whomever. `checks` are its checks: their IDs and statuses."""
+
+    id: str
+    name: str
+    address: str
+    port: int
+    tags: tuple[str, ...] = ()
+    meta: Mapping[str, str] = _NOTHING
+    checks: Mapping[str, Status] = field(default_factory=lambda: MappingProxyType({}))

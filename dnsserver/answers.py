@@ -95,6 +95,7 @@ class Lookup:
 
     __slots__ = (
         "_asked",
+        "_chased",
         "_dangling",
         "_dangling_ttl",
         "_drawn",
@@ -113,6 +114,7 @@ class Lookup:
         self._known = known
         self._scope = Scope(zone.node_ttl, zone.datacenter, zone.snapshot.nodes)
         self._hops = hops
+        self._chased = False
         self._dangling: bytes | None = None
         self._dangling_ttl: int | None = None
         self._drawn = False
@@ -176,7 +178,10 @@ class Lookup:
         if not zone.serves(name.datacenter):
             return self._elsewhere(name)
         scope = Scope(zone.service_ttl(name.service), zone.datacenter, zone.snapshot.nodes)
-        return self._instances(self._healthy(zone.service(name.service), name.tag), scope)
+        found = self._instances(self._healthy(zone.service(name.service), name.tag), scope)
+        if found.groups and not self._chased:
+            found.service = name.service
+        return found
 
     def _elsewhere(self, name: ServiceName | MeshName | QueryName) -> Answer:
         """Answer for instances that only an agent knows."""
@@ -249,6 +254,7 @@ class Lookup:
 
     def _chase(self, target: bytes, qtype: int) -> list[Record]:
         """CNAME and address records of a name of our domain; one outside is left to the recursors."""
+        self._chased = True
         labels = tuple(split_name(target.lower()))
         if labels[-len(self._zone.domain) :] != self._zone.domain:
             self._dangling = target

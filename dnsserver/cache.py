@@ -6,7 +6,7 @@ whose octets are ever new fills the younger of two generations; what is asked of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 
 from dnsserver.stats import Kind
 
@@ -18,14 +18,16 @@ class Entry:
     """Replies to one query, without their ID, in the order in which they are sent; `hits` counts them.
 
     `kind` is what the statistics count replies by, `size` about how many octets of memory it takes, key included.
+    `service` is the one service (its name in lower case) that the replies hang on; empty: they hang on more.
     """
 
-    __slots__ = ("hits", "kind", "replies", "size")
+    __slots__ = ("hits", "kind", "replies", "service", "size")
 
-    def __init__(self, replies: Iterator[bytes], kind: Kind, size: int) -> None:
+    def __init__(self, replies: Iterator[bytes], kind: Kind, size: int, service: bytes = b"") -> None:
         self.replies = replies
         self.kind = kind
         self.size = size
+        self.service = service
         self.hits = 0
 
 
@@ -33,7 +35,8 @@ class WireCache:
     """Maps query octets to entries; holds at most `max_entries` and about `max_bytes`.
 
     `find` is the look-up to be used on the fast path. `on_drop` is given each entry that leaves, with its hits. What
-    `clear` leaves is given back by `collect`, a little at a time: thousands of entries at once would take milliseconds.
+    `clear` and `forget` leave is given back by `collect`, a little at a time: thousands of entries at once would take
+    milliseconds.
     """
 
     def __init__(self, max_entries: int, max_bytes: int, on_drop: Callable[[Entry], None]) -> None:
@@ -80,6 +83,16 @@ class WireCache:
         self._young.clear()
         self._old.clear()
         self._bytes = 0
+
+    def forget(self, services: Container[bytes]) -> None:
+        """Forget what hangs on one of these services, or on more than one."""
+        for generation in (self._young, self._old):
+            gone = [key for key, entry in generation.items() if not entry.service or entry.service in services]
+            for key in gone:
+                entry = generation.pop(key)
+                self._left.append(entry)
+                if generation is self._young:
+                    self._bytes -= entry.size
 
     def collect(self, most: int) -> None:
         """Give back up to so many of the entries that `clear` has left."""

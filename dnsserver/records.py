@@ -67,6 +67,7 @@ class Answer:
     `dangling_ttl` is the TTL for what they know, None: theirs.
     `drawn` says that records were drawn from more that would do as well: the next asker should get a new draw.
     `ordered` says that the order of the groups means something.
+    `service` is the one service (its name in lower case) that it hangs on, beside all nodes; empty: it hangs on more.
     """
 
     rcode: int = NOERROR
@@ -78,6 +79,7 @@ class Answer:
     dangling_ttl: int | None = None
     drawn: bool = False
     ordered: bool = False
+    service: bytes = b""
 
 
 @lru_cache(maxsize=1 << 16)

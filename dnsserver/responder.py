@@ -124,9 +124,15 @@ class Responder:
         stats.gauges = self._gauges
 
     def apply(self, zone: Zone) -> None:
-        """Answer from another zone from now on."""
+        """Answer from another zone from now on; of replies made from the former one, those that hold are kept."""
+        changed = zone.changed_since(self._zone)
         self._zone = zone
-        self._forget()
+        if changed is None:
+            self._forget()
+            return
+        for lane in (self.udp, self.tcp):
+            lane.local.forget(changed)
+            lane.foreign.clear()
 
     def apply_hosts(self, hosts: Hosts) -> None:
         """Answer names of another hosts file from now on."""
@@ -231,7 +237,7 @@ class Responder:
         elif known:
             self._keep(exchange, exchange.lane.foreign, self._encode(exchange, query, found))
         else:
-            self._keep(exchange, exchange.lane.local, self._encode(exchange, query, found))
+            self._keep(exchange, exchange.lane.local, self._encode(exchange, query, found), found.service)
 
     def _ask_agent(
         self, exchange: _Exchange, query: Query, known: dict[AgentQuestion, AgentAnswer | None], question: AgentQuestion
@@ -317,10 +323,11 @@ class Responder:
         encoder = Encoder(query, found, room, self._settings, recursive=self._recursive)
         return encoder.rotation(self._rng)
 
-    def _keep(self, exchange: _Exchange, cache: WireCache, encoded: Rotation) -> None:
-        """Send the first of some replies and keep the rest for who asks the same."""
+    def _keep(self, exchange: _Exchange, cache: WireCache, encoded: Rotation, service: bytes = b"") -> None:
+        """Send the first of some replies and keep the rest for who asks the same, until `service` changes."""
         kind = self._send(exchange, encoded.first)
-        cache.put(exchange.packet[2:], Entry(encoded.more, kind, encoded.size + len(exchange.packet) + ENTRY_OVERHEAD))
+        size = encoded.size + len(exchange.packet) + ENTRY_OVERHEAD
+        cache.put(exchange.packet[2:], Entry(encoded.more, kind, size, service))
 
     def _refuse(self, exchange: _Exchange, query: Query, reason: str) -> None:
         self._stats.refused[reason] += 1

@@ -105,7 +105,7 @@ class DnsServer:
             responder.apply_hosts(hosts)
 
     def apply(self, snapshot: Snapshot) -> None:
-        """Answer from this catalog from now on; all replies made from the former one are forgotten."""
+        """Answer from this catalog from now on."""
         self._zone = Zone(snapshot, self._settings, int(time.time()), self._zone)
         if self._responder is not None:
             self._responder.apply(self._zone)

@@ -50,6 +50,18 @@ class Zone:
         if all(_own_addresses(service) == _own_addresses(old.services[service.name]) for service in changed):
             self._owners = before._owners
 
+    def changed_since(self, before: Zone) -> frozenset[bytes] | None:
+        """Return the names, in lower case, of the services that are not what they were; None if nodes changed, too.
+
+        Both zones have the same settings.
+        """
+        if self._nodes is not before._nodes or self.datacenter != before.datacenter or not before.known:
+            return None
+        old, new = before.snapshot.services, self.snapshot.services
+        changed = [name for name, service in new.items() if old.get(name) is not service]
+        changed += old.keys() - new.keys()
+        return frozenset(map(fold, changed))
+
     @property
     def known(self) -> bool:
         """Whether a catalog has been learned at all."""

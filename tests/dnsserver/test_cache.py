@@ -92,3 +92,13 @@ def test_what_was_cleared_is_given_back_a_little_with_each_new_entry_and_never_p
             cache.put(number.to_bytes(2, "big"), entry())
         cache.clear()
         assert len(list(cache.entries())) <= 2000
+
+
+def test_of_a_change_only_what_hangs_on_it_is_forgotten() -> None:
+    cache = WireCache(6, 10_000, lambda _: None)
+    kept, gone, many = (Entry(repeat(b"reply"), KIND, 100, service) for service in (b"web", b"db", b""))
+    for key, each in ((b"elder", kept), (b"db", gone), (b"many", many), (b"young", entry())):
+        cache.put(key, each)
+    cache.forget({b"db"})
+    assert [look_up(cache, key) for key in (b"elder", b"db", b"many", b"young")] == [kept, None, None, None]
+    assert gone in list(cache.entries()), "its hits still count"

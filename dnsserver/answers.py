@@ -7,6 +7,7 @@ carries the SOA; a CNAME chased inside the domain yields only the asked family; 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from random import Random
 from types import MappingProxyType
 from typing import NamedTuple
@@ -23,7 +24,7 @@ from dnsserver.names import (
     ServiceName,
     parse_name,
 )
-from dnsserver.places import Place, choose_address, find_node_place, find_place
+from dnsserver.places import Place, choose_node_address, find_node_place, find_place
 from dnsserver.records import Answer, Group, Record, packed_address
 from dnsserver.remote import NOTHING, AgentAnswer, AgentNeeded, Known, RemoteName, agent_question
 from dnsserver.wire import (
@@ -277,34 +278,36 @@ class Lookup:
         groups = []
         for instance in instances:
             place = self._place(instance)
-            target = place and self._srv_target(instance, place)
-            if place is None or target is None or (instance.node, target, instance.port) in seen:
+            if place is None:
+                continue
+            node_name = self._zone.node_name(instance.node, self._scope.datacenter)
+            target = self._srv_target(place, node_name)
+            if target is None or (instance.node, target, instance.port) in seen:
                 continue
             seen.add((instance.node, target, instance.port))
             weight = instance.weight_warning if instance.health == "warning" else instance.weight
             record = records.srv(self._asked.qname, target, instance.port, weight, self._scope.ttl)
-            groups.append(Group((record,), self._srv_additional(instance, place, target)))
+            groups.append(Group((record,), self._srv_additional(instance, place, target, node_name)))
         return groups
 
-    def _srv_target(self, instance: Instance, place: Place) -> bytes | None:
+    def _srv_target(self, place: Place, node_name: bytes | None) -> bytes | None:
         """The node's name, the address as a name, or the host name; None where DNS cannot carry it."""
         if place.packed is None:
             try:
                 return name_from_text(place.text)
             except ValueError:
                 return None
-        datacenter = self._scope.datacenter
-        name = self._zone.node_name(instance.node, datacenter) if place.at_node else None
-        return name or self._zone.address_name(place.packed, datacenter)
+        return (place.at_node and node_name) or self._zone.address_name(place.packed, self._scope.datacenter)
 
-    def _srv_additional(self, instance: Instance, place: Place, target: bytes) -> tuple[Record, ...]:
+    def _srv_additional(
+        self, instance: Instance, place: Place, target: bytes, node_name: bytes | None
+    ) -> tuple[Record, ...]:
         scope = self._scope
         if place.packed is not None:
             found = [records.address(target, place.packed, scope.ttl)]
         else:
             found = self._chase(target, TYPE_ANY)
             self._dangling = None
-        node_name = self._zone.node_name(instance.node, scope.datacenter)
         if node_name is not None:
             node = scope.nodes.get(instance.node)
             found += self._meta(node_name, node.meta if node else instance.node_meta)
@@ -347,7 +350,7 @@ class Lookup:
         return self._found(groups, additional=meta)
 
     def _node_addresses(self, node: Node) -> list[Group]:
-        text = choose_address(node.address, node.tagged_addresses, self._asked.qtype)
+        text = choose_node_address(node.address, node.tagged_addresses, self._asked.qtype)
         packed = packed_address(text)
         if packed is None:
             return self._cname(text) if text else []
@@ -356,8 +359,7 @@ class Lookup:
 
     def _meta(self, owner: bytes, meta: Mapping[str, str]) -> list[Record]:
         """TXT records of node meta: `key=value`, or the bare value of an `rfc1035-` key."""
-        texts = (value if key.lower().startswith("rfc1035-") else f"{key}={value}" for key, value in meta.items())
-        return [records.txt(owner, to_bytes(text), self._scope.ttl) for text in texts]
+        return [records.txt(owner, _meta_text(key, value), self._scope.ttl) for key, value in meta.items()]
 
     def _addr(self, name: AddrName) -> Answer:
         """The address that a name spells; as in Consul, digits of another length are an empty answer."""
@@ -400,3 +402,8 @@ class Lookup:
             groups[target] = Group((records.ns(zone.apex, target, zone.node_ttl),), glue)
         self._drawn = len(groups) > MAX_SERVERS
         return self._rng.sample(list(groups.values()), min(MAX_SERVERS, len(groups)))
+
+
+@lru_cache(maxsize=1 << 12)
+def _meta_text(key: str, value: str) -> bytes:
+    return to_bytes(value if key.lower().startswith("rfc1035-") else f"{key}={value}")

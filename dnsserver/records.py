@@ -24,6 +24,7 @@ from dnsserver.wire import (
 )
 
 _FIXED = Struct("!HHIH")
+_SRV = Struct("!HHH")
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 _TO_QUESTION = (0xC000 | HEADER).to_bytes(2, "big")
 _POINTERS = 0x4000
@@ -116,8 +117,7 @@ def ptr(owner: bytes, target: bytes, ttl: int) -> Record:
 
 def srv(owner: bytes, target: bytes, port: int, weight: int, ttl: int) -> Record:
     """Return an SRV record of priority 1, as all of Consul's."""
-    head = b"".join((b"\0\1", min(max(weight, 0), 65535).to_bytes(2, "big"), port.to_bytes(2, "big")))
-    return Record(owner, TYPE_SRV, ttl, head, (target,))
+    return Record(owner, TYPE_SRV, ttl, _SRV.pack(1, min(max(weight, 0), 65535), port), (target,))
 
 
 def soa(apex: bytes, primary: bytes, mailbox: bytes, serial: int) -> Record:
@@ -164,14 +164,16 @@ class Writer:
             if not names:
                 body += _FIXED.pack(rtype, CLASS_IN, ttl, len(head)) + head
                 continue
+            if rtype == TYPE_SRV:
+                target = names[0]
+                body += _FIXED.pack(rtype, CLASS_IN, ttl, len(head) + len(target)) + head
+                self._remember(target, HEADER + len(body))
+                body += target
+                continue
             start = len(body)
             body += _FIXED.pack(rtype, CLASS_IN, ttl, 0) + head
             for name in names:
-                if rtype == TYPE_SRV:
-                    self._remember(name, HEADER + len(body))
-                    body += name
-                else:
-                    self._name(name)
+                self._name(name)
             body += tail
             body[start + 8 : start + 10] = (len(body) - start - 10).to_bytes(2, "big")
 
@@ -191,9 +193,14 @@ class Writer:
         self.body += name
 
     def _remember(self, name: bytes, offset: int) -> None:
+        """Note where a name and its suffixes begin; where one is known, those of it are."""
+        offsets = self._offsets
         pos = 0
         while name[pos] and offset + pos < _POINTERS:
-            self._offsets.setdefault(name[pos:], offset + pos)
+            suffix = name[pos:]
+            if suffix in offsets:
+                return
+            offsets[suffix] = offset + pos
             pos += 1 + name[pos]
 
 

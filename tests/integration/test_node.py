@@ -148,9 +148,10 @@ def test_the_last_good_catalog_outlives_consul_and_a_restart(tmp_path: Path) -> 
             assert node.get("web") == (200, "web")
 
 
-def test_sigterm_lets_what_is_in_flight_end(consul: Consul, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "4"])
+def test_sigterm_lets_what_is_in_flight_end(consul: Consul, tmp_path: Path, workers: str) -> None:
     tcp_port = free_port()
-    with echo("> ") as backend, running_node(tmp_path, consul.url) as node:
+    with echo("> ") as backend, running_node(tmp_path, consul.url, flags=("--workers", workers)) as node:
         consul.register(f"echo-{tcp_port}", backend, tags=["tcp"])
         wait_until(lambda: port_open(tcp_port), what="the TCP port opens")
         with socket.create_connection(("127.0.0.1", tcp_port), timeout=5) as client:
@@ -159,6 +160,7 @@ def test_sigterm_lets_what_is_in_flight_end(consul: Consul, tmp_path: Path) -> N
             node.process.send_signal(signal.SIGTERM)
             wait_until(lambda: not port_open(tcp_port), what="no more connections are taken")
             assert not port_open(node.http)
+            assert not node.ready()
             client.sendall(b"two")
             assert client.recv(100) == b"> two"
         assert node.process.wait(10) == 0

@@ -192,22 +192,6 @@ def test_a_request_under_way_survives_the_death_of_the_supervisor(consul: Consul
         node.process.wait(5)
 
 
-def test_draining_ends_what_is_idle_and_waits_for_what_is_not(consul: Consul, tmp_path: Path) -> None:
-    port = free_port()
-    with echo("> ") as backend, running_node(tmp_path, consul.url, flags=FOUR) as node:
-        consul.register(f"echo-{port}", backend, tags=["tcp"])
-        wait_until(lambda: port_open(port), what="the port opens")
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
-            client.sendall(b"one")
-            assert client.recv(100) == b"> one"
-            node.process.send_signal(signal.SIGTERM)
-            wait_until(lambda: not port_open(port), what="the port closes")
-            assert not node.ready()
-            client.sendall(b"two")
-            assert client.recv(100) == b"> two"
-        assert node.process.wait(10) == 0
-
-
 def test_a_worker_that_cannot_start_is_an_error_with_a_reason(tmp_path: Path) -> None:
     flags = ("--workers", "2", "--access-log", str(tmp_path / "nowhere" / "access.log"))
     with (

@@ -4,40 +4,48 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
 
+_PORTS = (10_000, 32_768)
+_given: deque[int] = deque(maxlen=4096)
+"""What was given last, and may not be in use yet."""
 
-def free_port(host: str = "127.0.0.1", kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """Return a port that was free a moment ago, for programs that cannot be given port 0."""
-    with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind((host, 0))
-        port: int = sock.getsockname()[1]
-        return port
+
+def free_port() -> int:
+    """Return a port that is free for TCP and UDP, for programs that cannot be given port 0.
+
+    It lies below the ports that the kernel gives to clients, so that no connection takes it meanwhile.
+    """
+    while True:
+        port = random.randrange(*_PORTS)
+        if port not in _given and _is_free(port):
+            _given.append(port)
+            return port
 
 
 def free_ports(count: int) -> list[int]:
-    """Return `count` different free TCP ports that are free for UDP too."""
-    ports: list[int] = []
-    with contextlib.ExitStack() as held:
-        while len(ports) < count:
-            tcp = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-            tcp.bind(("127.0.0.1", 0))
-            port = tcp.getsockname()[1]
-            udp = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    """Return `count` different free ports."""
+    return [free_port() for _ in range(count)]
+
+
+def _is_free(port: int) -> bool:
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET, kind) as sock:
             try:
-                udp.bind(("127.0.0.1", port))
+                sock.bind(("127.0.0.1", port))
             except OSError:
-                continue
-            ports.append(port)
-    return ports
+                return False
+    return True
 
 
 def wait_until(probe: Callable[[], T], *, timeout: float = 15.0, what: str = "condition", step: float = 0.01) -> T:

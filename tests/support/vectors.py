@@ -76,6 +76,11 @@ class Vector:
         """Seconds for which a proxy must wait for an answer: few if a peer is silent, more if requests are held."""
         return 1 if any(isinstance(step, Behave) and step.behaviour == "hang" for step in self.script) else 60
 
+    @property
+    def duration(self) -> int:
+        """Seconds that the script waits at least."""
+        return sum(step.seconds for step in self.script if isinstance(step, Wait))
+
     def expected(self, plane: Plane) -> list[str]:
         """Return the trace; over TCP a client is told nothing but the end."""
         trace = self.trace if plane == "http" else re.sub(r":\d+", ":eof", self.trace)

@@ -18,7 +18,7 @@ from dnsserver.health import RecursorHealth
 from dnsserver.message import Query
 from dnsserver.rules import ForwardRules, Labels
 from dnsserver.stats import DnsStats
-from dnsserver.upstream import STALE_TTL, ForeignKey, ForeignReply, foreign_key
+from dnsserver.upstream import ForeignKey, ForeignReply, foreign_key
 from dnsserver.wire import CLASS_IN, FLAG_RD, NOERROR, NXDOMAIN, TYPE_SOA, FormatError, name_to_text, split_name
 from lb.settings import Address, DnsSettings
 
@@ -32,9 +32,6 @@ MAX_QUESTIONS = 512
 
 MAX_WAITING = 8192
 """Askers that wait for an answer, all together."""
-
-REFRESH_PAUSE = 5.0
-"""Seconds between two attempts to replace a reply that is served stale."""
 
 
 class _Exchange(NamedTuple):
@@ -50,6 +47,9 @@ class Forwarder:
     They are asked in order or, by `settings`, in a random one; those that failed lately come last. Each has
     `recursor_timeout` seconds, UDP and, after a truncated reply, TCP together. Each exchange goes out from a random
     port with a random ID, and only a reply of the asked recursor with that ID and question counts.
+
+    A question that all of them failed on is not asked again for a while (RFC 9520), unless one of them was dead then
+    and is back.
     """
 
     def __init__(self, rules: ForwardRules, settings: DnsSettings, stats: DnsStats, rng: Random) -> None:
@@ -73,7 +73,10 @@ class Forwarder:
         return bool(self._rules.choose(labels))
 
     def ask(self, query: Query, deliver: Deliver) -> None:
-        """Deliver a cached reply at once, or a recursor's later; None at once when too much is in flight."""
+        """Deliver a cached reply at once, or a recursor's later.
+
+        None at once when recursors have just failed on the question, or too much is in flight.
+        """
         now = asyncio.get_running_loop().time()
         key = foreign_key(query)
         found = self.cache.get(key, now)
@@ -82,9 +85,16 @@ class Forwarder:
             deliver(found)
             return
         self._stats.foreign_misses += 1
-        if found is not None and self._is_hopeless(key, query, now):
+        returns = self.health.returns(self._rules.choose(query.labels))
+        failing = self.cache.failures.holds(key, now, returns)
+        if found is not None and self._is_hopeless(key, query, now, returns):
             self._deliver_stale(found, deliver)
-            self._refresh(key, query, now)
+            if not failing:
+                self._refresh(key, query)
+            return
+        if failing:
+            self._stats.foreign_failures += 1
+            deliver(None)
             return
         exchange = self._exchanges.get(key)
         if self._waiting >= MAX_WAITING or (exchange is None and len(self._exchanges) >= MAX_QUESTIONS):
@@ -116,23 +126,23 @@ class Forwarder:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # A task that was cancelled before its first step has done nothing, not even its end.
+        for key in list(self._exchanges):
+            self._finish(key, None)
 
     # --- stale replies
 
-    def _is_hopeless(self, key: ForeignKey, query: Query, now: float) -> bool:
-        """Tell whether recursors have just failed on this question, or would fail on any."""
-        failed = self.cache.since_failure(key, now)
-        return (failed is not None and failed < STALE_TTL) or self.health.all_dead(self._rules.choose(query.labels))
+    def _is_hopeless(self, key: ForeignKey, query: Query, now: float, returns: int) -> bool:
+        """Tell whether recursors have failed on this question lately, or would fail on any."""
+        return self.cache.failures.likely(key, now, returns) or self.health.all_dead(self._rules.choose(query.labels))
 
     def _deliver_stale(self, found: Found, deliver: Deliver) -> None:
         self._stats.foreign_stale += 1
         deliver(found)
 
-    def _refresh(self, key: ForeignKey, query: Query, now: float) -> None:
-        """Ask recursors for nobody but the cache, unless that was tried a moment ago."""
-        failed = self.cache.since_failure(key, now)
-        recently = failed is not None and failed < REFRESH_PAUSE
-        if not recently and key not in self._exchanges and len(self._exchanges) < MAX_QUESTIONS:
+    def _refresh(self, key: ForeignKey, query: Query) -> None:
+        """Ask recursors for nobody but the cache."""
+        if key not in self._exchanges and len(self._exchanges) < MAX_QUESTIONS:
             self._start(key, query)
 
     # --- exchanges
@@ -145,8 +155,11 @@ class Forwarder:
 
     async def _run(self, key: ForeignKey, query: Query) -> None:
         reply = None
+        returns = self.health.returns(self._rules.choose(query.labels))
         try:
             reply = await self._first_good(query)
+            if reply is None:
+                self.cache.note_failure(key, asyncio.get_running_loop().time(), returns)
         except Exception as error:
             self._stats.fault(log, error)
         finally:
@@ -161,7 +174,6 @@ class Forwarder:
             self.cache.put(key, reply, now)
             found: Found | None = Found(reply)
         else:
-            self.cache.note_failure(key, now)
             found = self.cache.get(key, now)
         for deliver in waiting:
             if found is not None and found.stale:

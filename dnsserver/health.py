@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -32,6 +33,7 @@ class RecursorHealth:
     def __init__(self, recursors: Iterable[Address]) -> None:
         self._recursors = tuple(dict.fromkeys(recursors))
         self._down: dict[Address, _Trial] = {}
+        self._returns: Counter[Address] = Counter()
 
     def is_up(self, recursor: Address) -> bool:
         """Tell whether a recursor has not failed since its last reply."""
@@ -59,7 +61,14 @@ class RecursorHealth:
 
     def replied(self, recursor: Address) -> bool:
         """Note a reply; return whether the recursor was down until now."""
-        return self._down.pop(recursor, None) is not None
+        trial = self._down.pop(recursor, None)
+        if trial is not None and trial.lost:
+            self._returns[recursor] += 1
+        return trial is not None
+
+    def returns(self, recursors: Iterable[Address]) -> int:
+        """Return how often any of these was dead, as `all_dead` means it, and replied again."""
+        return sum(self._returns[recursor] for recursor in recursors)
 
     def due(self, now: float) -> list[Address]:
         """Return those that are to be tried now; each is due again after a longer pause."""

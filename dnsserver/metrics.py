@@ -77,8 +77,16 @@ class DnsCollector:
             "dns_foreign_cache_hits", "Foreign names answered from the cache.", stats.foreign_hits
         )
         yield CounterMetricFamily("dns_foreign_cache_misses", "Foreign names not in the cache.", stats.foreign_misses)
+        yield CounterMetricFamily(
+            "dns_failures_repeated",
+            "Foreign names answered SERVFAIL without asking: all recursors had just failed on them.",
+            stats.foreign_failures,
+        )
+        yield GaugeMetricFamily(
+            "dns_failures_remembered", "Foreign questions that all recursors failed on lately.", gauges.foreign_failing
+        )
         yield GaugeMetricFamily("dns_foreign_cache_entries", "Foreign replies kept.", gauges.foreign_entries)
-        yield GaugeMetricFamily("dns_foreign_cache_bytes", "Memory of foreign replies, about.", gauges.foreign_bytes)
+        yield GaugeMetricFamily("dns_foreign_cache_bytes", "Memory of foreign replies and failures, about.", gauges.foreign_bytes)
         yield GaugeMetricFamily(
             "dns_forwarded_in_flight", "Questions that recursors are being asked.", gauges.in_flight
         )

@@ -368,6 +368,7 @@ class Responder:
             entries=entries,
             foreign_entries=len(forwarder.cache) if forwarder else 0,
             foreign_bytes=forwarder.cache.bytes if forwarder else 0,
+            foreign_failing=len(forwarder.cache.failures) if forwarder else 0,
             in_flight=forwarder.in_flight if forwarder else 0,
             generation=self._zone.snapshot.generation,
             recursors=forwarder.health.states() if forwarder else {},

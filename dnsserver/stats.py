@@ -54,6 +54,7 @@ class Gauges(NamedTuple):
     entries: int = 0
     foreign_entries: int = 0
     foreign_bytes: int = 0
+    foreign_failing: int = 0
     in_flight: int = 0
     generation: int = 0
     stale: int = 0
@@ -61,12 +62,12 @@ class Gauges(NamedTuple):
     """1 for each recursor that is up, 0 for one that is down."""
 
 
-_NUMBERS = ("foreign_hits", "foreign_misses", "foreign_stale", "tcp_accepted")
+_NUMBERS = ("foreign_hits", "foreign_misses", "foreign_stale", "foreign_failures", "tcp_accepted")
 _TALLIES = ("built", "refused", "dropped", "limited", "forwarded", "agent", "faults")
 _ROWS = ("built", "cached", "forwarded")
 """Tallies whose keys are tuples; in JSON, each is a list of rows: the key's parts, then the count."""
 
-_GAUGES = ("entries", "foreign_entries", "foreign_bytes", "in_flight", "generation", "stale")
+_GAUGES = ("entries", "foreign_entries", "foreign_bytes", "foreign_failing", "in_flight", "generation", "stale")
 
 K = TypeVar("K", bound=Hashable)
 
@@ -139,6 +140,7 @@ class DnsStats:
         self.foreign_hits = 0
         self.foreign_misses = 0
         self.foreign_stale = 0
+        self.foreign_failures = 0
         self.tcp_open = 0
         self.tcp_accepted = 0
         self.gauges: Callable[[], Gauges] = Gauges
@@ -232,6 +234,7 @@ class DnsTotals(DnsStats):
             entries=summed["entries"],
             foreign_entries=summed["foreign_entries"],
             foreign_bytes=summed["foreign_bytes"],
+            foreign_failing=summed["foreign_failing"],
             in_flight=summed["in_flight"],
             generation=min((state["generation"] for state in states), default=0),
             recursors=recursors,

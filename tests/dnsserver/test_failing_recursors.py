@@ -84,8 +84,7 @@ def test_a_loop_ends_with_the_next_recursor() -> None:
         assert len(second.names) == 2
 
 
-def test_stale_answers_while_no_recursor_replies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dnsserver.forwarder.REFRESH_PAUSE", 0.5)
+def test_stale_answers_while_no_recursor_replies() -> None:
     with running_recursor(good(ttl=1)) as recursor, forwarding(recursor) as dns:
         assert ask(dns).answer[0][2] == 1
         recursor.udp = silent
@@ -121,7 +120,10 @@ def test_dead_recursors_cost_nobody_a_timeout_who_can_have_a_stale_answer() -> N
         assert dns.stats.forwarded[address, "timeout"] == failed, "all came before the next question timed out"
 
 
-def test_a_question_that_recursors_fail_on_is_asked_in_the_background_at_most_every_few_seconds() -> None:
+def test_a_question_that_recursors_fail_on_is_asked_in_the_background_ever_more_seldom(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dnsserver.failures.FIRST_PAUSE", 5)
     with running_recursor(good(ttl=1)) as recursor, forwarding(recursor) as dns:
         ask(dns)
         recursor.udp = fails("SERVFAIL")

@@ -54,6 +54,7 @@ def test_the_totals_are_what_one_server_would_have_counted(seed: int) -> None:
                 stats.limited["slip"] += 1
                 stats.foreign_hits += 1
                 stats.foreign_stale += 1
+                stats.foreign_failures += 1
                 stats.tcp_accepted += 2
             else:
                 ask(server, f"{name}.service.consul", qtype, tcp=tcp)
@@ -87,13 +88,13 @@ def test_gauges_are_sums_and_the_oldest_catalog() -> None:
         worker = DnsStats()
         worker.tcp_open = 2
         worker.gauges = lambda generation=generation: Gauges(  # type: ignore[misc]
-            entries=10, foreign_entries=3, foreign_bytes=100, in_flight=1, generation=generation
+            entries=10, foreign_entries=3, foreign_bytes=100, foreign_failing=2, in_flight=1, generation=generation
         )
         tell(worker, totals, number)
-    both = Gauges(entries=20, foreign_entries=6, foreign_bytes=200, in_flight=2, generation=6)
+    both = Gauges(entries=20, foreign_entries=6, foreign_bytes=200, foreign_failing=4, in_flight=2, generation=6)
     assert (totals.gauges(), totals.tcp_open) == (both, 4)
     totals.forget(2)
-    alone = Gauges(entries=10, foreign_entries=3, foreign_bytes=100, in_flight=1, generation=7)
+    alone = Gauges(entries=10, foreign_entries=3, foreign_bytes=100, foreign_failing=2, in_flight=1, generation=7)
     assert (totals.gauges(), totals.tcp_open) == (alone, 2)
     totals.forget(1)
     assert (totals.gauges(), totals.tcp_open) == (Gauges(), 0)

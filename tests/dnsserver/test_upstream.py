@@ -152,14 +152,12 @@ def test_cache_keeps_what_is_over_for_a_day() -> None:
 def test_cache_remembers_failures_until_there_is_a_reply() -> None:
     cache = ForeignCache(1 << 20)
     key = foreign_key(query())
-    cache.note_failure(key, 100.0)
-    assert cache.since_failure(key, 100.0) is None, "of what is not kept nothing is remembered"
-    kept = reply("www.example. 60 A 192.0.2.1")
-    cache.put(key, kept, 100.0)
-    cache.note_failure(key, 170.0)
-    assert cache.since_failure(key, 172.5) == 2.5
-    cache.put(key, kept, 173.0)
-    assert cache.since_failure(key, 174.0) is None
+    cache.put(key, reply("www.example. 60 A 192.0.2.1"), 100.0)
+    cache.note_failure(key, 170.0, 0)
+    assert cache.failures.holds(key, 170.5, 0)
+    assert cache.get(key, 170.5) is not None, "a stale reply stays"
+    cache.put(key, reply("www.example. 0 A 192.0.2.1"), 170.6)
+    assert not cache.failures.likely(key, 170.7, 0), "although the new reply is not kept"
 
 
 def test_records_of_a_stale_reply_have_a_ttl_of_30_seconds() -> None:

@@ -141,10 +141,7 @@ def test_what_unbound_refuses_is_servfail(recursors: Recursors) -> None:
         assert dns.stats.gauges().recursors[str(recursors.unbound)] == 1
 
 
-def test_a_stopped_recursor_leaves_stale_answers_and_comes_back(
-    recursors: Recursors, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dnsserver.forwarder.REFRESH_PAUSE", 0.5)
+def test_a_stopped_recursor_leaves_stale_answers_and_comes_back(recursors: Recursors) -> None:
     with running_dns(forwarding(recursors, timeout=0.3), CATALOG) as dns:
         assert ours(dns, "short.example").answer[0][2] <= 1
         recursors.process.send_signal(signal.SIGSTOP)

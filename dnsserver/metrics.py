@@ -86,7 +86,9 @@ class DnsCollector:
             "dns_failures_remembered", "Foreign questions that all recursors failed on lately.", gauges.foreign_failing
         )
         yield GaugeMetricFamily("dns_foreign_cache_entries", "Foreign replies kept.", gauges.foreign_entries)
-        yield GaugeMetricFamily("dns_foreign_cache_bytes", "Memory of foreign replies and failures, about.", gauges.foreign_bytes)
+        yield GaugeMetricFamily(
+            "dns_foreign_cache_bytes", "Memory of foreign replies and failures, about.", gauges.foreign_bytes
+        )
         yield GaugeMetricFamily(
             "dns_forwarded_in_flight", "Questions that recursors are being asked.", gauges.in_flight
         )

@@ -138,6 +138,8 @@ class DnsServer:
             port.stop(loop)
         for server in self._servers:
             server.close()
+        if self._connections is not None:
+            self._connections.drain()
         if self._forwarder is not None:
             await self._forwarder.drain(grace)
             await self._forwarder.close()

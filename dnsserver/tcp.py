@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable
 from typing import cast
@@ -29,8 +30,16 @@ MAX_CONNECTIONS = 2048
 MAX_CLIENT_CONNECTIONS = MAX_CONNECTIONS // 2
 """Connections of one client network, so that no client keeps all others out."""
 
-WRITE_BUFFER = 256 << 10
+WRITE_BUFFER = 64 << 10
 """Octets of replies that may wait for a slow client; no query of it is served while there are more."""
+
+MAX_HELD = 32 << 20
+"""Octets that all clients together may hold: replies that they have not read, queries that wait for that."""
+
+RELIEF = 4
+"""When they hold more, so much of it, a quarter, is taken back at once: to look at all of them takes a while."""
+
+NEVER = math.inf
 
 
 class TcpConnections:
@@ -43,6 +52,8 @@ class TcpConnections:
         self.clock = clock
         self._open: set[TcpSession] = set()
         self._clients: Counter[str | int] = Counter()
+        self._held: dict[TcpSession, int] = {}
+        self._sum = 0
 
     def __call__(self) -> TcpSession:
         """Make the protocol of one connection."""
@@ -73,23 +84,57 @@ class TcpConnections:
         if not self._clients[session.client]:
             del self._clients[session.client]
         self.stats.tcp_open = len(self._open)
+        self._hold(session, 0)
+
+    def note(self, session: TcpSession) -> None:
+        """Note how much a session holds now; when all together hold too much, end the slowest."""
+        self._hold(session, session.held)
+        if self._sum > MAX_HELD:
+            self._weigh()
+            if self._sum > MAX_HELD:
+                self._shed()
 
     def sweep(self) -> None:
         """End sessions whose time is over; to be called about each second."""
         now = self.clock()
         for session in list(self._open):
             session.expire(now)
+        self._weigh()
+
+    def drain(self) -> None:
+        """Take no more queries; sessions without one under way end."""
+        for session in list(self._open):
+            session.stop()
 
     def abort(self) -> None:
         """End all sessions at once."""
         for session in list(self._open):
             session.abort()
 
+    def _weigh(self) -> None:
+        """Look again at all that held something: nobody tells when a client has read some of it."""
+        for session in list(self._held):
+            self._hold(session, session.held)
+
+    def _hold(self, session: TcpSession, size: int) -> None:
+        self._sum += size - self._held.pop(session, 0)
+        if size:
+            self._held[session] = size
+
+    def _shed(self) -> None:
+        """End those that have not read for longest, and then those that hold most, until there is room again."""
+        for session in sorted(self._held, key=lambda session: (session.stalled, -self._held[session])):
+            if self._sum <= MAX_HELD - MAX_HELD // RELIEF:
+                return
+            self.stats.dropped["tcp_memory"] += 1
+            session.abort()
+            self._hold(session, 0)
+
 
 class TcpSession(asyncio.Protocol):
     """One client. Replies may leave in another order than queries came: an ID tells which is which.
 
-    `client` is the network that the client counts for.
+    `client` is the network that the client counts for, `stalled` since when more waits for it than it may.
     """
 
     def __init__(self, connections: TcpConnections) -> None:
@@ -106,6 +151,7 @@ class TcpSession(asyncio.Protocol):
         self._deadline = 0.0
         self._transport: asyncio.Transport
         self.client: str | int = ""
+        self.stalled = NEVER
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or refuse when there are too many."""
@@ -128,6 +174,8 @@ class TcpSession(asyncio.Protocol):
             return
         self._buffer += data
         self._serve()
+        if self._buffer:
+            self._connections.note(self)
 
     def eof_received(self) -> bool:
         """The client sends no more; it still gets what is under way."""
@@ -139,11 +187,13 @@ class TcpSession(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Leave a client that does not read alone."""
         self._paused = True
+        self.stalled = self._connections.clock()
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """Go on with queries that came before the pause."""
         self._paused = False
+        self.stalled = NEVER
         if not self._transport.is_closing():
             self._transport.resume_reading()
             self._serve()
@@ -162,15 +212,26 @@ class TcpSession(asyncio.Protocol):
         # Closing waits until the client has read everything, which a slow one may never do.
         self._transport.abort() if slow else self._transport.close()
 
+    def stop(self) -> None:
+        """Take no more queries, and end once those under way are answered."""
+        self._deaf = True
+        self._buffer.clear()
+        self._close_when_done()
+
     def abort(self) -> None:
         """End the session at once."""
         self._transport.abort()
+
+    @property
+    def held(self) -> int:
+        """Octets of memory: of replies that the client has not read, and of queries that wait for that."""
+        return len(self._buffer) + self._transport.get_write_buffer_size()
 
     def _serve(self) -> None:
         buffer = self._buffer
         start = 0
         self._serving = True
-        while not self._paused and self._queries < MAX_QUERIES and len(buffer) >= start + 2:
+        while self._may_serve() and len(buffer) >= start + 2:
             size = int.from_bytes(buffer[start : start + 2], "big")
             if size > MAX_QUERY:
                 self._drop("tcp_oversized")
@@ -196,12 +257,16 @@ class TcpSession(asyncio.Protocol):
         self._serving = False
         self._close_when_done()
 
+    def _may_serve(self) -> bool:
+        return not self._paused and self._queries < MAX_QUERIES and not self._transport.is_closing()
+
     def _reply(self, reply: bytes) -> None:
         self._pending -= 1
         if self._transport.is_closing():
             self._drop("tcp_gone")
         else:
             self._transport.write(len(reply).to_bytes(2, "big") + reply)
+            self._connections.note(self)
             self._close_when_done()
 
     def _close_when_done(self) -> None:

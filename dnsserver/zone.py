@@ -47,7 +47,7 @@ class Zone:
             return
         self._services = before._services
         changed = [service for name, service in new.services.items() if old.services[name] is not service]
-        if all(_own_addresses(service) == _own_addresses(old.services[service.name]) for service in changed):
+        if all(_owned(service) == _owned(old.services[service.name]) for service in changed):
             self._owners = before._owners
 
     def changed_since(self, before: Zone) -> frozenset[bytes] | None:
@@ -148,12 +148,15 @@ class _Owners:
         self._made = False
 
     def find(self, address: str, services: Mapping[str, Service]) -> str | None:
-        """The first of the services that has an address (canonical text); their addresses are always the same ones."""
+        """The service that has an address (canonical text); what services own is the same at each call.
+
+        Of several, it is that of the first instance by node and ID without case: the order of Consul's catalog.
+        """
         if not self._made:
             self._made = True
-            for service in services.values():
-                for own in _own_addresses(service):
-                    self._by_address.setdefault(canonical(own), service.name)
+            owned = sorted((key, own, service.name) for service in services.values() for key, own in _owned(service))
+            for _, own, name in owned:
+                self._by_address.setdefault(canonical(own), name)
         return self._by_address.get(address)
 
 
@@ -170,9 +173,9 @@ class _Nodes:
 
     @cached_property
     def by_address(self) -> Mapping[str, str]:
-        """The name of the first node that has an address (canonical text)."""
+        """The name of the first node, by name without case, that has an address (canonical text)."""
         index: dict[str, str] = {}
-        for node in self._nodes.values():
+        for node in sorted(self._nodes.values(), key=lambda node: node.name.lower()):
             index.setdefault(canonical(node.address), node.name)
         return index
 
@@ -191,8 +194,13 @@ class _Nodes:
         return self._nodes[matches[0]] if len(matches) == 1 else None
 
 
-def _own_addresses(service: Service) -> list[str]:
-    return [instance.service_address for instance in service.instances if instance.service_address]
+def _owned(service: Service) -> list[tuple[tuple[str, str], str]]:
+    """Return the addresses of a service's own, each after its instance's node and ID without case."""
+    return [
+        ((instance.node.lower(), instance.id.lower()), instance.service_address)
+        for instance in service.instances
+        if instance.service_address
+    ]
 
 
 @lru_cache(maxsize=1 << 16)

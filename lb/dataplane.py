@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from dnsserver.server import DnsServer
 from dnsserver.stats import DnsStats
@@ -14,7 +15,7 @@ from lb.catalog.model import Snapshot
 from lb.observe.accesslog import open_log
 from lb.observe.stats import Stats
 from lb.proxy.plane import BalancerPlane
-from lb.settings import Settings
+from lb.settings import DnsSettings, Settings
 from lb.sockets import Place
 
 Shares = Mapping[Place, Sequence[socket.socket]]
@@ -22,7 +23,7 @@ Shares = Mapping[Place, Sequence[socket.socket]]
 
 
 class DataPlane:
-    """Everything of a node that clients talk to, as far as one process does it.
+    """Everything of a node that clients talk to, as far as one of `settings.workers` processes does it.
 
     Sockets that it is given are its own. DNS asks Consul's agents for what the catalog does not have; each token read
     from a file is told to `hide`. Raises SettingsError if the access log cannot be opened.
@@ -42,7 +43,7 @@ class DataPlane:
         self._asker: AgentAsker | None = None
         if settings.dns is not None:
             self._asker = AgentAsker(settings.consul, hide)
-            self._dns = DnsServer(settings.dns, dns_stats, self._asker.ask)
+            self._dns = DnsServer(_share(settings.dns, settings.workers), dns_stats, self._asker.ask)
         self._draining = False
         self.balancer = self._plane.balancer
 
@@ -100,6 +101,14 @@ class DataPlane:
         """Open the access log anew: it was rotated."""
         if self.access_log is not None:
             self.access_log.reopen()
+
+
+def _share(dns: DnsSettings, workers: int) -> DnsSettings:
+    """Return the settings for one of so many workers: clients have their rate at the node, not at each worker.
+
+    The kernel spreads a client's ports over the sockets of all workers, so that each of them sees its part.
+    """
+    return replace(dns, rate=-(-dns.rate // workers))
 
 
 def _of_kind(shares: Shares, kind: str) -> list[socket.socket]:

@@ -179,7 +179,7 @@ FLAGS: tuple[Flag, ...] = (
         "dns-rate",
         "N",
         values.count,
-        "replies over UDP that a client (IPv6: a /56) gets a second from each worker; 0: any number (0)",
+        "replies over UDP that a client (IPv6: a /56) gets a second; 0: any number (0)",
     ),
     Flag("admin", "ADDR:PORT", _or_off(values.address), "metrics, health and API (127.0.0.1:9900), or off"),
     Flag("workers", "N", _workers, "data-plane processes, one for each core if it is not given"),

@@ -148,9 +148,8 @@ class DnsSettings:
     is 0), `service_ttls` for those of the service `name`, or of all that begin with what stands before a `*` at its
     end; `node_ttl` is for records of nodes and addresses, None: `ttl`. `truncate` sets TC on a reply that was cut for
     UDP. `recursors` is empty when foreign names are refused. `allow` are networks whose clients are answered, beside
-    those that are not public. `rate` is how many replies over UDP each client gets a second from one worker, 0: any
-    number. `max_stale` is for how long (seconds) answers go on since an agent has last confirmed the catalog; None:
-    for ever.
+    those that are not public. `rate` is how many replies over UDP each client gets a second, 0: any number.
+    `max_stale` is for how long (seconds) answers go on since an agent has last confirmed the catalog; None: for ever.
 
     `forward` are recursors for names under a suffix, the longest suffix wins. `hosts` is a hosts(5) file that comes
     before both. `cache_size` is how many octets of recursors' replies each worker keeps.

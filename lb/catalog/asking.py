@@ -7,11 +7,13 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lb.catalog.client import Agent, Token
 from lb.errors import AgentUnreachable, CatalogError, SettingsError
 from lb.settings import ConsulSettings
+
+if TYPE_CHECKING:
+    from lb.catalog.client import Agent, Token
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +30,14 @@ RETURN = 30.0
 class AgentAsker:
     """Asks the agents of the settings in order, beginning with the one that answered last.
 
-    Each token read from a file is told to `hide`. To be used and closed inside one event loop.
+    Each token read from a file is told to `hide`. To be used and closed inside one event loop. The client library is
+    loaded for the first question: most processes that could ask never do.
     """
 
     def __init__(self, settings: ConsulSettings, hide: Callable[[str], None] = lambda _: None) -> None:
         self._settings = replace(settings, max_connections=CONNECTIONS)
-        self._token = Token(settings, hide)
+        self._hide = hide
+        self._token: Token | None = None
         self._agents: dict[str, Agent] = {}
         self._position = 0
         self._left_at = 0.0
@@ -76,9 +80,7 @@ class AgentAsker:
 
     async def _ask_one(self, url: str, path: str, params: Mapping[str, str]) -> Any:
         try:
-            agent = self._agents.get(url)
-            if agent is None:
-                agent = self._agents[url] = Agent(url, self._settings, self._token)
+            agent = self._agents.get(url) or await self._start(url)
             async with asyncio.timeout(TRY):
                 return (await agent.get(path, datacenter=params.get("dc", ""))).body
         except SettingsError as error:
@@ -86,7 +88,24 @@ class AgentAsker:
         except TimeoutError:
             raise AgentUnreachable(f"{url}: no answer within {TRY} s") from None
 
+    async def _start(self, url: str) -> Agent:
+        """Return the client for an agent, made now unless somebody else was quicker."""
+        # Loading takes tenths of a second, once: whoever else is served here need not wait for it.
+        new_agent, new_token = await asyncio.to_thread(_load_client)
+        if self._token is None:
+            self._token = new_token(self._settings, self._hide)
+        if url not in self._agents:
+            self._agents[url] = new_agent(url, self._settings, self._token)
+        return self._agents[url]
+
     def _note_working(self, position: int, now: float) -> None:
         if position != self._position:
             self._position, self._left_at = position, now
         self._working = True
+
+
+def _load_client() -> tuple[type[Agent], type[Token]]:
+    """Import the client library, which takes 10 MiB of memory in each process that does."""
+    from lb.catalog.client import Agent, Token  # noqa: PLC0415  at the top, every worker would load it
+
+    return Agent, Token

@@ -93,9 +93,7 @@ def metric(dns: RunningDns, name: str) -> float | None:
 
 
 @pytest.mark.parametrize("script", [silent, fails("SERVFAIL"), fails("REFUSED")])
-def test_a_question_that_failed_is_servfail_at_once(
-    script: Script, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_question_that_failed_is_servfail_at_once(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dnsserver.failures.FIRST_PAUSE", 20)
     with running_recursor(script) as recursor, forwarding(recursor) as dns:
         assert ask(dns).rcode == "SERVFAIL"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -72,3 +73,24 @@ def test_an_agent_is_not_asked_for_a_catalog_that_is_too_old() -> None:
         server.call(lambda: server.server.confirm(60))
         reply = read_reply(ask_udp(server.port, make_query("geo.query.consul")))
         assert (reply.rcode, asked) == ("SERVFAIL", [])
+
+
+def test_names_of_the_hosts_file_are_answered_whatever_became_of_the_catalog(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("10.6.0.1 printer.corp.example\n10.6.0.2 alias.service.consul\n")
+    settings = DnsSettings(listen=LOOPBACK, max_stale=60, hosts=hosts)
+    asked = (("printer.corp.example", "A"), ("1.0.6.10.in-addr.arpa", "PTR"), ("printer.corp.example", "AAAA"))
+
+    def answers(server: RunningDns) -> list[tuple[str, list[str]]]:
+        seen = [read_reply(ask_udp(server.port, make_query(*each))) for each in asked]
+        return [(each.rcode, each.data) for each in seen]
+
+    with running_dns(settings) as server:
+        good = [("NOERROR", ["10.6.0.1"]), ("NOERROR", ["printer.corp.example."]), ("NOERROR", [])]
+        assert (rcodes(server), answers(server)) == (["SERVFAIL"] * 5, good)
+        server.apply(CATALOG)
+        assert (rcodes(server), answers(server)) == (GOOD, good)
+        server.call(lambda: server.server.confirm(60))
+        assert (rcodes(server), answers(server)) == (["SERVFAIL"] * 5, good)
+        within = read_reply(ask_udp(server.port, make_query("alias.service.consul")))
+        assert within.rcode == "SERVFAIL", "inside the domain the catalog has the say, and it is not known"

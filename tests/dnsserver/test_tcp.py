@@ -7,6 +7,7 @@ import resource
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -195,3 +196,60 @@ def test_a_client_that_ends_its_side_early_gets_large_replies_whole() -> None:
         sock.shutdown(socket.SHUT_WR)
         wait_until(lambda: dns.stats.replies > 3, what="it is being answered")
         assert replies(sock) == 40
+
+
+def connect_lazy(dns: RunningDns) -> socket.socket:
+    """Connect with a receive buffer so small that nearly all that is not read waits at the server."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.settimeout(15)
+    sock.connect(("127.0.0.1", dns.port))
+    return sock
+
+
+def test_clients_that_never_read_hold_a_bounded_amount_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = 512 << 10
+    monkeypatch.setattr("dnsserver.tcp.MAX_HELD", limit)
+    big = snapshot(
+        [instance("web", number, node_address=f"10.0.{number >> 8}.{number & 255}") for number in range(1, 3000)]
+    )
+    query = make_query("web.service.consul", "SRV")
+    queries = (len(query).to_bytes(2, "big") + query) * 127
+    with running_dns(DnsSettings(listen=LOOPBACK), big) as dns, contextlib.ExitStack() as held:
+        connections = dns.server._connections
+        assert connections is not None
+        for count in range(1, 25):
+            held.enter_context(connect_lazy(dns)).sendall(queries)
+            wait_until(lambda count=count: dns.stats.tcp_accepted == count, what="it is accepted")  # type: ignore[misc]
+            assert dns.call(lambda: sum(session.held for session in connections._open)) <= limit
+        wait_until(lambda: dropped(dns, "tcp_memory") > 0, what="some are ended")
+        assert dns.stats.tcp_open > 1, "not all of them"
+        with connect(dns) as sock:
+            sock.sendall(queries)
+            sock.shutdown(socket.SHUT_WR)
+            assert replies(sock) == 127, "who reads is served"
+
+
+def test_while_draining_only_what_was_asked_before_is_answered() -> None:
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def slow(query: bytes) -> list[bytes]:
+        asked.set()
+        may_answer.wait(10)
+        return [answer(query, "example.org. 60 A 192.0.2.1")]
+
+    query = make_query("example.org")
+    with running_recursor(slow) as recursor, ThreadPoolExecutor() as threads:
+        settings = DnsSettings(listen=LOOPBACK, recursors=(recursor.address,), recursor_timeout=10)
+        with running_dns(settings, CATALOG) as dns, connect(dns) as busy, connect(dns) as idle:
+            idle.sendall(FRAME)
+            assert read_frame(idle)
+            busy.sendall(len(query).to_bytes(2, "big") + query)
+            assert asked.wait(10)
+            stopping = threads.submit(dns.run, dns.server.stop(10))
+            assert idle.recv(1) == b"", "who waits for nothing is let go"
+            busy.sendall(FRAME)
+            may_answer.set()
+            assert read_reply(read_frame(busy)).data == ["192.0.2.1"]
+            assert replies(busy) == 0
+            stopping.result(10)

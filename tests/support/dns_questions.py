@@ -74,6 +74,7 @@ POINTERS = (
     *("4.0.1.10.in-addr.arpa", "5.0.1.10.in-addr.arpa", "1.0.2.10.in-addr.arpa", "9.0.2.10.in-addr.arpa"),
     *("6." + "0." * 27 + "0.0.d.f.ip6.arpa", "8." + "0." * 27 + "0.0.d.f.ip6.arpa", "44.0.2.10.in-addr.arpa"),
     *("9.9.9.9.in-addr.arpa", "9.in-addr.arpa"),
+    *("1.0.5.10.in-addr.arpa", "2.0.5.10.in-addr.arpa", "3.0.5.10.in-addr.arpa", "13.0.1.10.in-addr.arpa"),
 )
 OTHERS = (
     *("consul", "service.consul", "node.consul", "web.consul", "whatever.consul", "x.y.z.consul", "query.consul"),

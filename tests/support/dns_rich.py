@@ -26,6 +26,8 @@ NODES: Mapping[str, Mapping[str, Any]] = {
     "upkeep": {"Address": "10.1.0.10"},
     "wordy": {"Address": "10.1.0.11", "NodeMeta": {"long": "x" * 300}},
     "y" * 64: {"Address": "10.1.0.12"},
+    "twin-b": {"Address": "10.1.0.13"},
+    "Twin-A": {"Address": "10.1.0.13"},
 }
 
 QUERIES: Sequence[Mapping[str, Any]] = (
@@ -91,6 +93,7 @@ def fill(consul: Consul) -> None:
     _fill_healthy(put)
     _fill_addresses(put)
     _fill_mesh(consul, put)
+    _fill_shared(put)
     for number in range(5):
         put("n4", "five", id=f"five-{number}", address=f"10.3.0.{number}", port=1000 + number)
     for number in range(40):
@@ -144,6 +147,16 @@ def _fill_addresses(put: Putter) -> None:
         put("n4", f"chain{number}", address=f"chain{number + 1}.service.consul")
     put("n4", "chain5", address="10.2.0.5")
     put("n4", "selfish", address="selfish.service.consul")
+
+
+def _fill_shared(put: Putter) -> None:
+    """Addresses that several services, or nodes, have: the first by node and ID has them, whatever its own name."""
+    put("n4", "shared-a", id="z-last", address="10.5.0.1")
+    put("n4", "shared-z", id="A-first", address="10.5.0.1")
+    put("n6", "shared-a", id="shared-2", address="10.5.0.2")
+    put("N5-Upper", "shared-z", id="shared-3", address="10.5.0.2")
+    put("n4", "shared-a", id="same-9", address="10.5.0.3")
+    put("n4", "shared-z", id="same", address="10.5.0.3")
 
 
 def _fill_mesh(consul: Consul, put: Putter) -> None:

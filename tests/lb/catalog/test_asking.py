@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -125,3 +127,9 @@ def test_no_agent_at_all_and_bad_files_are_no_answer(tmp_path: Path) -> None:
             await asker.close()
 
     asyncio.run(test())
+
+
+def test_a_worker_does_not_load_the_client_before_a_question_needs_it() -> None:
+    script = "import sys, lb.workers.worker; print(sorted({'aiohttp', 'consul'} & set(sys.modules)))"
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert output.stdout == "[]\n"

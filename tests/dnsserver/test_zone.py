@@ -58,12 +58,12 @@ def test_a_chain_of_zones_answers_as_a_new_one(
 
 
 def test_a_shared_address_is_that_of_the_first_by_node_and_id_without_case() -> None:
-    one = Instance("alpha", "b", "N1", "10.0.9.1", 80, service_address="10.0.9.1")
-    two = Instance("zulu", "A", "n1", "10.0.9.1", 80, service_address="10.0.9.1")
-    nodes = {name: Node(name, "10.0.0.1") for name in ("nb", "Na")}
+    one = Instance("alpha", "B", "N1", "10.0.9.1", 80, service_address="10.0.9.1")
+    two = Instance("zulu", "a", "n1", "10.0.9.1", 80, service_address="10.0.9.1")
+    nodes = {name: Node(name, "10.0.0.1") for name in ("Nb", "na")}
     services = {"alpha": Service("alpha", (one,)), "zulu": Service("zulu", (two,))}
     for order in (1, -1):
         turned = Snapshot(dict(list(services.items())[::order]), dict(list(nodes.items())[::order]), "dc1", 1)
         zone = Zone(turned, DnsSettings(), 1)
         assert zone.pointer("10.0.9.1") == b"\4zulu\7service\3dc1\6consul\0"
-        assert zone.pointer("10.0.0.1") == b"\2Na\4node\3dc1\6consul\0"
+        assert zone.pointer("10.0.0.1") == b"\2na\4node\3dc1\6consul\0"

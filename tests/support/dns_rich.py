@@ -26,8 +26,8 @@ NODES: Mapping[str, Mapping[str, Any]] = {
     "upkeep": {"Address": "10.1.0.10"},
     "wordy": {"Address": "10.1.0.11", "NodeMeta": {"long": "x" * 300}},
     "y" * 64: {"Address": "10.1.0.12"},
-    "twin-b": {"Address": "10.1.0.13"},
-    "Twin-A": {"Address": "10.1.0.13"},
+    "Twin-b": {"Address": "10.1.0.13"},
+    "twin-a": {"Address": "10.1.0.13"},
 }
 
 QUERIES: Sequence[Mapping[str, Any]] = (
@@ -151,8 +151,8 @@ def _fill_addresses(put: Putter) -> None:
 
 def _fill_shared(put: Putter) -> None:
     """Addresses that several services, or nodes, have: the first by node and ID has them, whatever its own name."""
-    put("n4", "shared-a", id="z-last", address="10.5.0.1")
-    put("n4", "shared-z", id="A-first", address="10.5.0.1")
+    put("n4", "shared-a", id="Z-last", address="10.5.0.1")
+    put("n4", "shared-z", id="a-first", address="10.5.0.1")
     put("n6", "shared-a", id="shared-2", address="10.5.0.2")
     put("N5-Upper", "shared-z", id="shared-3", address="10.5.0.2")
     put("n4", "shared-a", id="same-9", address="10.5.0.3")

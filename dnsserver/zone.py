@@ -144,7 +144,7 @@ class _Owners:
     """Services by addresses of their own."""
 
     def __init__(self) -> None:
-        self._by_address: dict[str, str] = {}
+        self._by_address: dict[str, Instance] = {}
         self._made = False
 
     def find(self, address: str, services: Mapping[str, Service]) -> str | None:
@@ -154,10 +154,17 @@ class _Owners:
         """
         if not self._made:
             self._made = True
-            owned = sorted((key, own, service.name) for service in services.values() for key, own in _owned(service))
-            for _, own, name in owned:
-                self._by_address.setdefault(canonical(own), name)
-        return self._by_address.get(address)
+            for service in services.values():
+                for instance in _with_addresses(service):
+                    self._add(instance)
+        owner = self._by_address.get(address)
+        return None if owner is None else owner.service
+
+    def _add(self, instance: Instance) -> None:
+        address = canonical(instance.service_address)
+        other = self._by_address.setdefault(address, instance)
+        if other is not instance and _place(instance) < _place(other):
+            self._by_address[address] = instance
 
 
 class _Nodes:
@@ -194,13 +201,19 @@ class _Nodes:
         return self._nodes[matches[0]] if len(matches) == 1 else None
 
 
+def _with_addresses(service: Service) -> list[Instance]:
+    """Return the instances that have an address of their own."""
+    return [instance for instance in service.instances if instance.service_address]
+
+
 def _owned(service: Service) -> list[tuple[tuple[str, str], str]]:
-    """Return the addresses of a service's own, each after its instance's node and ID without case."""
-    return [
-        ((instance.node.lower(), instance.id.lower()), instance.service_address)
-        for instance in service.instances
-        if instance.service_address
-    ]
+    """Return what the owners of addresses depend on."""
+    return [(_place(instance), instance.service_address) for instance in _with_addresses(service)]
+
+
+def _place(instance: Instance) -> tuple[str, str]:
+    """Return where an instance stands in Consul's catalog."""
+    return instance.node.lower(), instance.id.lower()
 
 
 @lru_cache(maxsize=1 << 16)

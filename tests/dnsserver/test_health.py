@@ -35,6 +35,19 @@ def test_a_slow_answer_does_not_make_a_recursor_dead_a_failed_trial_does() -> No
     assert not health.all_dead([A, B])
 
 
+def test_a_return_is_one_from_the_dead() -> None:
+    health = RecursorHealth([A, B])
+    health.failed(A, 0.0)
+    health.replied(A)
+    assert health.returns([A, B]) == 0, "it was slow once, no trial failed"
+    for times in (1, 2):
+        health.failed(A, 10.0)
+        health.trial_failed(A)
+        health.replied(A)
+        health.replied(A)
+        assert (health.returns([A, B]), health.returns([B])) == (times, 0)
+
+
 def test_a_reply_makes_up_for_all_failures() -> None:
     health = RecursorHealth([A, B])
     assert not health.replied(A), "it was not down"

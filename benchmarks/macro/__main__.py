@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.macro import machine
+from benchmarks.macro.dnsload import DnsLoad
+from benchmarks.macro.dnspeers import start_recursor
 from benchmarks.macro.loads import LOADS
 from benchmarks.macro.markdown import summary_line, to_markdown
 from benchmarks.macro.memory import CHANGES, CLIENTS, PAIRS, REQUESTS, Result, make_checks, run_checks
@@ -80,11 +82,11 @@ def _compare(options: argparse.Namespace, work: Path) -> int:
     allow_open_files()
     checks = make_checks(options.clients, options.pairs, options.requests, options.changes)
     choice = choose(PEERS, LOADS, checks, options.only)
-    for tool in sorted(tool for tool in _tools(choice) if not shutil.which(tool)):
-        print(f"{tool} is not on the PATH: what it measures is left out", file=sys.stderr)
+    for tool in sorted(tool for tool in _needs(choice) if not shutil.which(tool)):
+        print(f"{tool} is not on the PATH: what needs it is left out", file=sys.stderr)
     plan = Plan(
         peers=choice.peers,
-        loads=[load for load in choice.loads if shutil.which(load.tool)],
+        loads=[load for load in choice.loads if all(map(shutil.which, load.needs))],
         checks=[check for check in choice.checks if shutil.which(check.tool)],
         rounds=options.rounds,
         seconds=options.seconds,
@@ -92,6 +94,8 @@ def _compare(options: argparse.Namespace, work: Path) -> int:
     with ExitStack() as held:
         site = make_site(work, held)
         start_origin(site)
+        if any(isinstance(load, DnsLoad) and load.needs_recursor for load in plan.loads):
+            site = start_recursor(site)
         report, status = _measure(site, plan)
     table = to_markdown(report)
     print(f"\n{table}")
@@ -161,6 +165,10 @@ def _tool_versions(plan: Plan) -> dict[str, str]:
 
 def _tools(choice: Choice) -> set[str]:
     return {load.tool for load in choice.loads} | {check.tool for check in choice.checks}
+
+
+def _needs(choice: Choice) -> set[str]:
+    return {need for load in choice.loads for need in load.needs} | {check.tool for check in choice.checks}
 
 
 def _load_commands(site: Site, plan: Plan, running: Mapping[str, Running]) -> dict[str, str]:

@@ -6,7 +6,8 @@ import json
 import urllib.request
 from typing import Any
 
-from benchmarks.macro.site import DNS_NAMES, SERVICE, Site, dns_addresses
+from benchmarks.macro.names import SERVICE_PORT
+from benchmarks.macro.site import DNS_NAMES, ORIGINS, SERVICE, Site, dns_address
 
 TIMEOUT = 10.0
 """Seconds for one request to the agent."""
@@ -17,6 +18,7 @@ TRANSACTION = 64
 REGISTER = "/v1/agent/service/register"
 
 DNS_NODE = "bench-names"
+DNS_NODE_ADDRESS = "10.0.0.1"
 
 
 def leader_elected(agent: int) -> bool:
@@ -42,21 +44,25 @@ def origin_instance(name: str, index: int, port: int, tag: str = "http") -> dict
 def register_names(agent: int) -> None:
     """Register the services that are asked for by DNS name alone."""
     operations: list[dict[str, Any]] = [
-        {"Node": {"Verb": "set", "Node": {"Node": DNS_NODE, "Address": "10.0.0.1"}}},
-        *(_set_service(index, number) for index in range(DNS_NAMES) for number in range(len(dns_addresses(index)))),
+        {"Node": {"Verb": "set", "Node": {"Node": DNS_NODE, "Address": DNS_NODE_ADDRESS}}},
+        *(_set_service(index, number) for index in range(DNS_NAMES) for number in range(ORIGINS)),
     ]
     for start in range(0, len(operations), TRANSACTION):
         request(agent, "PUT", "/v1/txn", operations[start : start + TRANSACTION])
 
 
 def _set_service(index: int, number: int) -> dict[str, Any]:
-    service = {
+    return {"Service": {"Verb": "set", "Node": DNS_NODE, "Service": named_instance(index, number)}}
+
+
+def named_instance(index: int, number: int) -> dict[str, Any]:
+    """Return an instance of the `index`-th of the services that are asked for by DNS name."""
+    return {
         "ID": f"svc{index}-{number}",
         "Service": f"svc{index}",
-        "Address": dns_addresses(index)[number],
-        "Port": 8080,
+        "Address": dns_address(index, number),
+        "Port": SERVICE_PORT,
     }
-    return {"Service": {"Verb": "set", "Node": DNS_NODE, "Service": service}}
 
 
 def request(agent: int, method: str, path: str, body: object = None) -> Any:

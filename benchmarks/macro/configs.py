@@ -1,20 +1,11 @@
-"""The configuration text of origin and peers. Pure: ports and folders in, text out."""
+"""The configuration text of origin, HTTP and TCP peers. Pure: ports and folders in, text out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.macro.site import (
-    BULK_BYTES,
-    DNS_DOMAIN,
-    DNS_NAMES,
-    HOST,
-    SERVICE,
-    SMALL_REPLY,
-    dns_addresses,
-    dns_name,
-)
+from benchmarks.macro.site import BULK_BYTES, HOST, SERVICE, SMALL_REPLY
 
 NGINX_CONNECTIONS = 16384
 """Connections that one nginx worker may have: room for the idle clients of the memory checks."""
@@ -186,60 +177,5 @@ listen tcp
 """
 
 
-def dnsmasq(port: int, hosts: Path) -> str:
-    """dnsmasq that answers from a hosts file alone."""
-    return f"""\
-port={port}
-listen-address=127.0.0.1
-bind-interfaces
-no-resolv
-no-hosts
-addn-hosts={hosts}
-local=/{DNS_DOMAIN}/
-cache-size=10000
-user=root
-pid-file=
-"""
-
-
-def hosts_file() -> str:
-    """Return all names and addresses as lines of a hosts file."""
-    return "".join(f"{address} {name}\n" for name, address in _records())
-
-
-def unbound(port: int, work: Path) -> str:
-    """unbound with one thread that answers from local data alone."""
-    data = "\n".join(f'    local-data: "{name}. 0 IN A {address}"' for name, address in _records())
-    return f"""\
-server:
-    interface: 127.0.0.1
-    port: {port}
-    num-threads: 1
-    do-daemonize: no
-    username: ""
-    chroot: ""
-    directory: "{work}"
-    pidfile: ""
-    use-syslog: no
-    verbosity: 0
-    module-config: "iterator"
-    local-zone: "{DNS_DOMAIN}." static
-{data}
-remote-control:
-    control-enable: no
-"""
-
-
-def queries(names: Iterable[str]) -> str:
-    """Return dnsperf's input: one question a line."""
-    return "".join(f"{name} A\n" for name in names)
-
-
 def _servers(origins: Sequence[int], options: str) -> str:
     return "\n".join(f"        server 127.0.0.1:{port} {options};" for port in origins)
-
-
-def _records() -> Iterable[tuple[str, str]]:
-    for index in range(DNS_NAMES):
-        for address in dns_addresses(index):
-            yield dns_name(index), address

@@ -16,7 +16,7 @@ def launch_nginx(site: Site, name: str, config: str, port: int) -> Program:
     return program
 
 
-def launch_consul(site: Site, name: str) -> tuple[Program, int, int]:
+def launch_consul(site: Site, name: str, *flags: str) -> tuple[Program, int, int]:
     """Start a Consul agent, in memory only, that knows all names; return it with its HTTP and DNS ports."""
     agent, dns_port, server, serf_lan, serf_wan = free_ports(5)
     program = launch(
@@ -25,7 +25,7 @@ def launch_consul(site: Site, name: str) -> tuple[Program, int, int]:
         [
             "consul", "agent", "-dev", f"-node={name}", "-bind=127.0.0.1", "-client=127.0.0.1", "-log-level=err",
             f"-http-port={agent}", f"-dns-port={dns_port}", f"-server-port={server}",
-            f"-serf-lan-port={serf_lan}", f"-serf-wan-port={serf_wan}", "-grpc-port=-1",
+            f"-serf-lan-port={serf_lan}", f"-serf-wan-port={serf_wan}", "-grpc-port=-1", *flags,
         ],
         env={"GOMAXPROCS": "1"},
     )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from benchmarks.macro.loads import Load
+from benchmarks.macro.load import Load
 from benchmarks.macro.memory import Check, Endurance, IdleClients, Result
 from benchmarks.macro.peer import Kind
 from benchmarks.macro.report import (
@@ -24,7 +24,7 @@ from benchmarks.macro.report import (
 DUTY_BASELINES = ("nginx-tuned", "nginx-tuned-log")
 """What peers with optional duties are compared with, beside the same peer without them."""
 
-PACED_BASELINE = "nginx-tuned"
+PACED_BASELINES: Mapping[Kind, str] = {"http": "nginx-tuned", "dns": "consul"}
 MEMORY_BASELINES = {"idle-clients": "nginx-tuned", "idle-pairs": "nginx-stream"}
 
 MIB = 1 << 20
@@ -66,7 +66,7 @@ def _load_tables(report: Report) -> Iterator[tuple[str, str]]:
         if loads := [load for load in rates if load.kind == kind]:
             yield title, _rate_table(kind, loads, summary)
         if loads := [load for load in measured_loads(report, summary, "latency") if load.kind == kind]:
-            yield f"{title} at a constant rate", _latency_table(loads, summary)
+            yield f"{title} at a constant rate", _latency_table(PACED_BASELINES[kind], loads, summary)
         loads = [load for load in report.loads if load.kind == kind]
         if table := _duty_table(loads, summarise(report.samples), report.bases):
             yield f"{title} with optional duties", table
@@ -88,19 +88,19 @@ def _rate_table(kind: Kind, loads: Sequence[Load], summary: Summary) -> str:
     return f"{_notes(loads)}\n{_rows((*head, *(f'/ {name}' for name in present)), rows)}"
 
 
-def _latency_table(loads: Sequence[Load], summary: Summary) -> str:
+def _latency_table(baseline: str, loads: Sequence[Load], summary: Summary) -> str:
     head = ("load", "peer", "rate reached", "lowest - highest", "core busy", "p50 ms", "p99 ms", "errors")
     rows = [
         (
             *_rate_cells(load, peer, figure),
             *("" if value is None else f"{value:.2f}" for value in (figure.p50_ms, figure.p99_ms)),
             str(figure.errors),
-            _ratio_cell(latency_ratio(summary[load.name], peer, PACED_BASELINE)),
+            _ratio_cell(latency_ratio(summary[load.name], peer, baseline)),
         )
         for load in loads
         for peer, figure in summary[load.name].items()
     ]
-    return f"{_notes(loads)}\n{_rows((*head, f'p99 / {PACED_BASELINE}'), rows)}"
+    return f"{_notes(loads)}\n{_rows((*head, f'p99 / {baseline}'), rows)}"
 
 
 def _duty_table(loads: Sequence[Load], summary: Summary, bases: Mapping[str, str]) -> str:

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from benchmarks.macro import catalog, probes
 from benchmarks.macro.changes import Changer, catalog_changes
-from benchmarks.macro.loads import SMALL, WrkLoad
+from benchmarks.macro.httpload import WrkLoad
+from benchmarks.macro.loads import SMALL
 from benchmarks.macro.peer import Kind, Peer, Running
 from benchmarks.macro.processes import BenchmarkError, allow_open_files, on_cpus, output_of
 from benchmarks.macro.site import DOMAIN, Site

@@ -1,6 +1,7 @@
 """Who is compared. A peer is a program, how it is configured and started, and the ports on which it takes loads.
 
-To add one: write its configuration in `configs`, a function here that starts it, and an entry in `BASIC_PEERS`.
+To add one: write its configuration in `configs`, a function here that starts it, and an entry in `BASIC_PEERS`; for
+DNS in `dnsconfigs` and `dnspeers`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.macro import catalog, configs, probes
+from benchmarks.macro.dnspeers import DNS_PEERS
 from benchmarks.macro.launch import launch, launch_consul, launch_nginx, write
 from benchmarks.macro.peer import ConsulEdge, Peer, Running
 from benchmarks.macro.processes import Program
@@ -104,6 +106,7 @@ def _launch_consul_edge(
     http_port, admin_port = free_ports(2)
     _, agent, _ = launch_consul(site, f"{name}-catalog")
     catalog.register_origin(agent, site, tcp_port)
+    recursor = f"127.0.0.1:{site.recursor_port}" if site.recursor_port else "off"
     state = site.work / f"{name}-state"
     state.mkdir()
     program = launch(
@@ -114,7 +117,7 @@ def _launch_consul_edge(
             "--domain", DOMAIN, "--http", f"127.0.0.1:{http_port}", *flags,
             "--admin", f"127.0.0.1:{admin_port}", "--state-dir", str(state),
             "--keepalive-requests", "10000000", "--upstream-keepalive-requests", "10000000",
-            "--workers", str(workers),
+            "--workers", str(workers), "--recursor", recursor,
         ],
     )  # fmt: skip
     program.wait_ready(lambda: probes.http_reply(http_port))
@@ -140,29 +143,6 @@ def _starts_nginx_workers(workers: int) -> Callable[[Site], Running]:
         return Running(launch_nginx(site, name, config, port), {"http-workers": port})
 
     return start
-
-
-def _start_consul(site: Site) -> Running:
-    program, _, dns_port = launch_consul(site, "consul")
-    program.wait_ready(lambda: probes.dns_names(dns_port))
-    return Running(program, {"dns": dns_port})
-
-
-def _start_dnsmasq(site: Site) -> Running:
-    (port,) = free_ports(1)
-    hosts = write(site, "dnsmasq.hosts", configs.hosts_file())
-    config = write(site, "dnsmasq.conf", configs.dnsmasq(port, Path(hosts)))
-    program = launch(site, "dnsmasq", ["dnsmasq", "--keep-in-foreground", f"--conf-file={config}"])
-    program.wait_ready(lambda: probes.dns_names(port))
-    return Running(program, {"dns": port})
-
-
-def _start_unbound(site: Site) -> Running:
-    (port,) = free_ports(1)
-    config = write(site, "unbound.conf", configs.unbound(port, site.work))
-    program = launch(site, "unbound", ["unbound", "-d", "-c", config])
-    program.wait_ready(lambda: probes.dns_names(port))
-    return Running(program, {"dns": port})
 
 
 BASIC_PEERS: tuple[Peer, ...] = (
@@ -228,30 +208,7 @@ BASIC_PEERS: tuple[Peer, ...] = (
         start=_start_haproxy,
         commands=("haproxy",),
     ),
-    Peer(
-        name="consul",
-        about="the Consul agent's own DNS, on one core as the others",
-        kinds=frozenset({"dns"}),
-        start=_start_consul,
-        commands=("consul",),
-        version=("version",),
-    ),
-    Peer(
-        name="dnsmasq",
-        about="the same names from a hosts file",
-        kinds=frozenset({"dns"}),
-        start=_start_dnsmasq,
-        commands=("dnsmasq",),
-        version=("--version",),
-    ),
-    Peer(
-        name="unbound",
-        about="the same names as local data, one thread",
-        kinds=frozenset({"dns"}),
-        start=_start_unbound,
-        commands=("unbound",),
-        version=("-V",),
-    ),
+    *DNS_PEERS,
 )
 
 WORKER_PEERS: tuple[Peer, ...] = tuple(

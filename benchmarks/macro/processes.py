@@ -8,7 +8,7 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.support.family import Family, all_pids, cpu_seconds, resident_bytes, session_of
@@ -125,6 +125,17 @@ def output_of(command: Sequence[str], cpus: Iterable[int], timeout: float) -> st
 def on_cpus(command: Sequence[str], cpus: Iterable[int]) -> list[str]:
     """Return the command that runs `command` on `cpus` only."""
     return ["taskset", "-c", ",".join(str(cpu) for cpu in sorted(cpus)), *command]
+
+
+@contextlib.contextmanager
+def staying_on(cpus: Iterable[int]) -> Iterator[None]:
+    """Keep this thread, and those that it starts, on `cpus`: off the core of what is measured."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def allow_open_files(wanted: int = OPEN_FILES) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
-from benchmarks.macro.loads import Load
+from benchmarks.macro.load import Load
 from benchmarks.macro.memory import Check, Result
 from benchmarks.macro.peer import Kind
 from benchmarks.macro.run import Sample
@@ -15,7 +15,7 @@ from benchmarks.macro.run import Sample
 BASELINES: Mapping[Kind, tuple[str, ...]] = {
     "http": ("nginx-templates", "nginx-tuned"),
     "tcp": ("nginx-stream",),
-    "dns": ("consul", "unbound"),
+    "dns": ("consul", "dnsmasq", "unbound"),
     "http-workers": ("consul-edge-workers-1", "nginx-workers-1", "nginx-workers-2"),
     "dns-workers": ("consul-edge-workers-1",),
 }

@@ -9,11 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.macro.loads import PACEMAKER, SMALL, Count, Load, PacedLoad
+from benchmarks.macro.httpload import PacedLoad
+from benchmarks.macro.load import Count, Load
+from benchmarks.macro.loads import PACEMAKER, SMALL
 from benchmarks.macro.memory import Check
 from benchmarks.macro.peer import ALL_CORES, Peer, Running
 from benchmarks.macro.peers import PEERS
-from benchmarks.macro.processes import BenchmarkError, output_of
+from benchmarks.macro.processes import BenchmarkError, output_of, staying_on
 from benchmarks.macro.site import Site
 
 WARM_UP = 1
@@ -147,15 +149,18 @@ def set_pace(site: Site, plan: Plan, running: Mapping[str, Running]) -> Plan:
 def _measure(site: Site, load: Load, peer: Peer, running: Running, number: int, seconds: int) -> Sample:
     """Put the load on the peer, which has the proxy's core to itself meanwhile, or all cores with everybody else."""
     shared = load.kind in ALL_CORES
+    command = load.command(site, running.ports[load.kind], seconds)
     log = running.access_log
     if log:
         os.truncate(log, 0)
+    client_cpus = site.all_cpus if shared else site.other_cpus
     running.program.pin(site.all_cpus if shared else site.proxy_cpus)
     try:
-        before = running.program.cpu_seconds()
-        command = load.command(site, running.ports[load.kind], seconds)
-        count = load.count(site, output_of(command, site.all_cpus if shared else site.other_cpus, seconds + MARGIN))
-        cpu = running.program.cpu_seconds() - before
+        with staying_on(client_cpus), load.around(running):
+            before = running.program.cpu_seconds()
+            output = output_of(command, client_cpus, seconds + MARGIN)
+            cpu = running.program.cpu_seconds() - before
+        count = load.count(site, output)
         lost = missing_lines(log, int(count.work)) if log else 0
     finally:
         running.program.pin(site.other_cpus)

@@ -37,6 +37,8 @@ class Site:
     origin_ports: tuple[int, ...]
     held: ExitStack
     """Ends every program that was started."""
+    recursor_port: int = 0
+    """Where a DNS server knows the foreign names; 0 where there is none."""
 
     @property
     def all_cpus(self) -> frozenset[int]:
@@ -94,4 +96,9 @@ def dns_name(index: int) -> str:
 
 def dns_addresses(index: int) -> tuple[str, ...]:
     """Return the addresses of the `index`-th service, three as for the HTTP service."""
-    return tuple(f"10.{1 + instance}.{index // 250}.{1 + index % 250}" for instance in range(ORIGINS))
+    return tuple(dns_address(index, instance) for instance in range(ORIGINS))
+
+
+def dns_address(index: int, instance: int) -> str:
+    """Return the address of an instance of the `index`-th service; no other instance of any service has it."""
+    return f"10.{1 + instance}.{index // 250}.{1 + index % 250}"

@@ -6,13 +6,14 @@ carries the SOA; a CNAME chased inside the domain yields only the asked family; 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from random import Random
 from types import MappingProxyType
 from typing import NamedTuple
 
 from dnsserver import records
+from dnsserver.members import Member, SrvData
 from dnsserver.names import (
     AddrName,
     ForeignName,
@@ -24,7 +25,7 @@ from dnsserver.names import (
     ServiceName,
     parse_name,
 )
-from dnsserver.places import Place, choose_node_address, find_node_place, find_place
+from dnsserver.places import Place, choose_node_address, find_node_place
 from dnsserver.records import Answer, Group, Record, packed_address
 from dnsserver.remote import NOTHING, AgentAnswer, AgentNeeded, Known, RemoteName, agent_question
 from dnsserver.wire import (
@@ -46,7 +47,7 @@ from dnsserver.wire import (
     to_bytes,
 )
 from dnsserver.zone import Zone
-from lb.catalog.model import Instance, Node
+from lb.catalog.model import Node
 
 MAX_CHASED = 3
 """How often a CNAME inside the domain is followed for one answer."""
@@ -179,7 +180,7 @@ class Lookup:
         if not zone.serves(name.datacenter):
             return self._elsewhere(name)
         scope = Scope(zone.service_ttl(name.service), zone.datacenter, zone.snapshot.nodes)
-        found = self._instances(self._healthy(zone.service(name.service), name.tag), scope)
+        found = self._of_service(self._healthy(zone.service(name.service), name.tag), scope)
         if found.groups and not self._chased:
             found.service = name.service
         return found
@@ -193,14 +194,15 @@ class Lookup:
         match name:
             case QueryName():
                 # The agent has left out what is not healthy, and put what is near first.
-                instances, service = list(found.instances), fold(found.service)
+                members: Sequence[Member] = _members(found)
+                service = fold(found.service)
                 self._ordered = True
             case MeshName(service=service):
-                instances = self._healthy(found.instances)
+                members = self._healthy(_members(found))
             case ServiceName(service=service):
-                instances = self._healthy(found.instances, name.tag)
+                members = self._healthy(_members(found), name.tag)
         ttl = zone.service_ttl(service) if found.ttl is None else found.ttl
-        return self._instances(instances, Scope(ttl, found.datacenter, found.nodes))
+        return self._of_service(members, Scope(ttl, found.datacenter, found.nodes))
 
     def _ask(self, name: RemoteName) -> AgentAnswer | None:
         """Return what an agent knows of a name; None if none can be asked. Raises AgentNeeded."""
@@ -211,27 +213,28 @@ class Lookup:
             raise AgentNeeded(question)
         return self._known[question]
 
-    def _healthy(self, instances: Iterable[Instance], tag: bytes = b"") -> list[Instance]:
+    def _healthy(self, members: Sequence[Member], tag: bytes = b"") -> Sequence[Member]:
         """Those that pass, or warn where that is enough, and have the tag if one is asked for."""
         healthy = ("passing",) if self._zone.only_passing else ("passing", "warning")
-        return [i for i in instances if i.health in healthy and (not tag or any(fold(t) == tag for t in i.tags))]
+        found = [member for member in members if member.instance.health in healthy]
+        return [member for member in found if any(fold(t) == tag for t in member.instance.tags)] if tag else found
 
-    def _instances(self, instances: list[Instance], scope: Scope) -> Answer:
-        if not instances:
+    def _of_service(self, members: Sequence[Member], scope: Scope) -> Answer:
+        if not members:
             return self._nxdomain()
         self._scope = scope
         self._dangling_ttl = scope.ttl
         if self._asked.qtype == TYPE_SRV:
-            return self._found(self._srv(instances))
-        return self._found(self._service_addresses(instances))
+            return self._found(self._srv(members))
+        return self._found(self._service_addresses(members))
 
-    def _service_addresses(self, instances: Iterable[Instance]) -> list[Group]:
+    def _service_addresses(self, members: Sequence[Member]) -> list[Group]:
         """Address records without duplicates; where there are none, one CNAME of those there are."""
         asked, ttl = self._asked, self._scope.ttl
         found: dict[Record, None] = {}
         hosts: list[str] = []
-        for instance in instances:
-            place = self._place(instance)
+        for member in members:
+            place = self._place(member)
             if place is None:
                 continue
             if place.packed is None:
@@ -273,22 +276,37 @@ class Lookup:
         ttl = self._dangling_ttl
         return chased if ttl is None else [record._replace(ttl=ttl) for record in chased]
 
-    def _srv(self, instances: Iterable[Instance]) -> list[Group]:
+    def _srv(self, members: Sequence[Member]) -> list[Group]:
+        qname, ttl = self._asked.qname, self._scope.ttl
         seen: set[tuple[str, bytes, int]] = set()
         groups = []
-        for instance in instances:
-            place = self._place(instance)
-            if place is None:
-                continue
-            node_name = self._zone.node_name(instance.node, self._scope.datacenter)
-            target = self._srv_target(place, node_name)
-            if target is None or (instance.node, target, instance.port) in seen:
-                continue
-            seen.add((instance.node, target, instance.port))
-            weight = instance.weight_warning if instance.health == "warning" else instance.weight
-            record = records.srv(self._asked.qname, target, instance.port, weight, self._scope.ttl)
-            groups.append(Group((record,), self._srv_additional(instance, place, target, node_name)))
+        for member in members:
+            data = member.srv or self._srv_data(member)
+            if data is not None and data.key not in seen:
+                seen.add(data.key)
+                groups.append(Group((Record(qname, TYPE_SRV, ttl, data.head, data.targets),), data.additional))
         return groups
+
+    def _srv_data(self, member: Member) -> SrvData | None:
+        """What SRV replies say of an instance; kept, unless it hangs on where a host name leads."""
+        instance = member.instance
+        place = self._place(member)
+        if place is None:
+            return None
+        node_name = self._zone.node_name(instance.node, self._scope.datacenter)
+        target = self._srv_target(place, node_name)
+        if target is None:
+            return None
+        weight = instance.weight_warning if instance.health == "warning" else instance.weight
+        data = SrvData(
+            (instance.node, target, instance.port),
+            records.srv_head(instance.port, weight),
+            (target,),
+            self._srv_additional(member, place, target, node_name),
+        )
+        if place.packed is not None:
+            member.srv = data
+        return data
 
     def _srv_target(self, place: Place, node_name: bytes | None) -> bytes | None:
         """The node's name, the address as a name, or the host name; None where DNS cannot carry it."""
@@ -300,25 +318,22 @@ class Lookup:
         return (place.at_node and node_name) or self._zone.address_name(place.packed, self._scope.datacenter)
 
     def _srv_additional(
-        self, instance: Instance, place: Place, target: bytes, node_name: bytes | None
+        self, member: Member, place: Place, target: bytes, node_name: bytes | None
     ) -> tuple[Record, ...]:
-        scope = self._scope
         if place.packed is not None:
-            found = [records.address(target, place.packed, scope.ttl)]
+            found = [records.address(target, place.packed, self._scope.ttl)]
         else:
             found = self._chase(target, TYPE_ANY)
             self._dangling = None
         if node_name is not None:
-            node = scope.nodes.get(instance.node)
-            found += self._meta(node_name, node.meta if node else instance.node_meta)
+            found += self._meta(node_name, member.node.meta if member.node else member.instance.node_meta)
         return tuple(found)
 
-    def _place(self, instance: Instance) -> Place | None:
+    def _place(self, member: Member) -> Place | None:
         """Where clients of the asked type reach an instance."""
-        node = self._scope.nodes.get(instance.node)
-        place = find_place(instance, node, self._asked.qtype)
+        place = member.place(self._asked.qtype)
         if place is not None and place.packed is None and self._is_asked(place.text):
-            return find_node_place(instance, node, self._asked.qtype)
+            return find_node_place(member.instance, member.node, self._asked.qtype)
         return place
 
     def _is_asked(self, host: str) -> bool:
@@ -393,7 +408,8 @@ class Lookup:
         """NS records with their addresses: the healthy nodes of the service `consul`."""
         zone = self._zone
         groups: dict[bytes, Group] = {}
-        for instance in zone.service(b"consul"):
+        for member in zone.service(b"consul"):
+            instance = member.instance
             target = zone.node_name(instance.node)
             if instance.health == "critical" or target is None:
                 continue
@@ -402,6 +418,11 @@ class Lookup:
             groups[target] = Group((records.ns(zone.apex, target, zone.node_ttl),), glue)
         self._drawn = len(groups) > MAX_SERVERS
         return self._rng.sample(list(groups.values()), min(MAX_SERVERS, len(groups)))
+
+
+def _members(found: AgentAnswer) -> list[Member]:
+    """Return the instances that an agent has named, on its nodes."""
+    return [Member(instance, found.nodes.get(instance.node)) for instance in found.instances]
 
 
 @lru_cache(maxsize=1 << 12)

@@ -6,7 +6,9 @@ What is refused, and with how much of the question, follows Consul, so that clie
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from struct import Struct
+from typing import NamedTuple
 
 from dnsserver.wire import (
     FLAG_CD,
@@ -46,8 +48,7 @@ class Rejected(FormatError):
         self.question = question
 
 
-@dataclass(slots=True)
-class Edns:
+class Edns(NamedTuple):
     """The OPT record of a query. `subnet` is the client subnet option as it is echoed, empty if none."""
 
     size: int
@@ -107,7 +108,10 @@ def parse_query(packet: bytes) -> Query | None:
     edns = None
     if end < len(packet):
         try:
-            edns = _find_edns(packet, end, answers + authority, additional)
+            if (answers, authority, additional) == (0, 0, 1):
+                edns = _lone_edns(packet[end:])
+            else:
+                edns = _find_edns(packet, end, answers + authority, additional)
         except FormatError as error:
             raise Rejected(FORMERR, str(error), question) from None
     return Query(flags, question, question[:-4], labels, qtype, qclass, edns)
@@ -116,6 +120,7 @@ def parse_query(packet: bytes) -> Query | None:
 def _question_labels(packet: bytes) -> tuple[tuple[bytes, ...], int]:
     """Return the labels, in lower case, of the name after the header, and the offset after it."""
     labels: list[bytes] = []
+    folded = packet.lower()
     pos = HEADER
     end = len(packet) - 4
     while pos < end:
@@ -127,9 +132,15 @@ def _question_labels(packet: bytes) -> tuple[tuple[bytes, ...], int]:
             return tuple(labels), pos
         if length > MAX_LABEL:
             break
-        labels.append(packet[pos : pos + length].lower())
+        labels.append(folded[pos : pos + length])
         pos += length
     raise Rejected(FORMERR, "the question is not a name, a type and a class")
+
+
+@lru_cache(maxsize=256)
+def _lone_edns(tail: bytes) -> Edns | None:
+    """Return the OPT record of a query whose only record it is: most clients always send the same one."""
+    return _find_edns(tail, 0, 0, 1)
 
 
 def _find_edns(packet: bytes, pos: int, before: int, additional: int) -> Edns | None:

@@ -115,9 +115,9 @@ def ptr(owner: bytes, target: bytes, ttl: int) -> Record:
     return Record(owner, TYPE_PTR, ttl, b"", (target,))
 
 
-def srv(owner: bytes, target: bytes, port: int, weight: int, ttl: int) -> Record:
-    """Return an SRV record of priority 1, as all of Consul's."""
-    return Record(owner, TYPE_SRV, ttl, _SRV.pack(1, min(max(weight, 0), 65535), port), (target,))
+def srv_head(port: int, weight: int) -> bytes:
+    """Return the data of an SRV record before its target, of priority 1, as all of Consul's."""
+    return _SRV.pack(1, min(max(weight, 0), 65535), port)
 
 
 def soa(apex: bytes, primary: bytes, mailbox: bytes, serial: int) -> Record:
@@ -145,8 +145,7 @@ class Writer:
     def __init__(self, question: bytes, qname: bytes) -> None:
         self.body = bytearray(question)
         self._qname = qname
-        self._offsets: dict[bytes, int] = {}
-        self._remember(qname, HEADER)
+        self._offsets: dict[bytes, int] = {}  # empty until a name is written: in most replies none is
 
     @property
     def size(self) -> int:
@@ -167,6 +166,8 @@ class Writer:
             if rtype == TYPE_SRV:
                 target = names[0]
                 body += _FIXED.pack(rtype, CLASS_IN, ttl, len(head) + len(target)) + head
+                if not self._offsets:
+                    self._remember(self._qname, HEADER)
                 self._remember(target, HEADER + len(body))
                 body += target
                 continue
@@ -178,7 +179,7 @@ class Writer:
             body[start + 8 : start + 10] = (len(body) - start - 10).to_bytes(2, "big")
 
     def _name(self, name: bytes) -> None:
-        offsets = self._offsets
+        offsets = self._offsets or self._remember(self._qname, HEADER)
         start = HEADER + len(self.body)
         pos = 0
         while name[pos]:
@@ -192,16 +193,17 @@ class Writer:
             pos += 1 + name[pos]
         self.body += name
 
-    def _remember(self, name: bytes, offset: int) -> None:
-        """Note where a name and its suffixes begin; where one is known, those of it are."""
+    def _remember(self, name: bytes, offset: int) -> dict[bytes, int]:
+        """Note where a name and its suffixes begin; where one is known, those of it are. Return all that is known."""
         offsets = self._offsets
         pos = 0
         while name[pos] and offset + pos < _POINTERS:
             suffix = name[pos:]
             if suffix in offsets:
-                return
+                break
             offsets[suffix] = offset + pos
             pos += 1 + name[pos]
+        return offsets
 
 
 def plain_size(question: bytes, *sections: Sequence[Record]) -> int:

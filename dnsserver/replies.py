@@ -133,14 +133,30 @@ class Encoder:
 
     def rotation(self, rng: Random) -> Rotation:
         """Return replies whose answers change places, each instance coming first as often as any other."""
-        groups = list(self._answer.groups)
-        if not self._answer.ordered:
-            rng.shuffle(groups)
+        groups = self._shuffled(rng)
         first = self.reply(groups)
-        if len(groups) < 2 or self._answer.ordered:
+        if not self.turns:
             return Rotation(first, iter(()) if self._answer.drawn else repeat(first), len(first))
         count = min(len(groups), MAX_ORDERS, max(2, ORDERS_SIZE // len(first)))
         return Rotation(first, self._more(groups, first, count, rng), count * len(first))
+
+    def once(self, rng: Random) -> bytes:
+        """Return one reply, its answers in a random order."""
+        return self.reply(self._shuffled(rng))
+
+    @property
+    def turns(self) -> bool:
+        """Whether there are answers that change places."""
+        return len(self._answer.groups) > 1 and not self._answer.ordered
+
+    def _shuffled(self, rng: Random) -> list[Group]:
+        groups = list(self._answer.groups)
+        if self.turns:
+            # As Random.shuffle does it, at half its price: the last bits of fairness do not matter here.
+            for last in range(len(groups) - 1, 0, -1):
+                other = int(rng.random() * (last + 1))
+                groups[last], groups[other] = groups[other], groups[last]
+        return groups
 
     def _more(self, groups: list[Group], first: bytes, count: int, rng: Random) -> Iterator[bytes]:
         made = [first]

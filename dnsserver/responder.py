@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from itertools import repeat
 from random import Random
@@ -51,6 +51,11 @@ COLLECTED = 500
 
 ENTRY_OVERHEAD = 600
 """Octets of memory that an entry takes beside its key and its replies, about."""
+
+LIGHT_OVERHEAD = 250
+"""The same for an entry without replies."""
+
+_NOTHING_MORE: Iterator[bytes] = iter(())
 
 MAX_AGENT_QUESTIONS = 8
 """What an agent is asked for one query, at most: the name itself, and names that host names of instances lead to."""
@@ -233,11 +238,9 @@ class Responder:
         elif found.dangling is not None and query.qtype in _CHASED:
             self._complete(exchange, query, found, found.dangling)
         elif None in known.values():
-            self._send(exchange, self._encode(exchange, query, found).first)
-        elif known:
-            self._keep(exchange, exchange.lane.foreign, self._encode(exchange, query, found))
+            self._send_once(exchange, query, found)
         else:
-            self._keep(exchange, exchange.lane.local, self._encode(exchange, query, found), found.service)
+            self._serve(exchange, query, found, exchange.lane.foreign if known else exchange.lane.local)
 
     def _ask_agent(
         self, exchange: _Exchange, query: Query, known: dict[AgentQuestion, AgentAnswer | None], question: AgentQuestion
@@ -267,7 +270,7 @@ class Responder:
             self._forward(self._forwarder, exchange, query)
         elif query.labels[-1:] == (b"arpa",):
             found = UNKNOWN if self._trust is Trust.EXPIRED else pointer_miss(self._zone)
-            self._keep(exchange, exchange.lane.local, self._encode(exchange, query, found))
+            self._serve(exchange, query, found, exchange.lane.local)
         else:
             self._refuse(exchange, query, "foreign_name")
 
@@ -299,7 +302,7 @@ class Responder:
             whole = found
             if known is not None:
                 whole = _with_records(found, [record for group in known.groups for record in group.answers])
-            self._keep(exchange, exchange.lane.local, self._encode(exchange, query, whole))
+            self._serve(exchange, query, whole, exchange.lane.local)
             return
         question = target + qtype.to_bytes(2, "big") + CLASS_IN.to_bytes(2, "big")
         asked = Query(FLAG_RD, question, target, labels, qtype, CLASS_IN, None)
@@ -307,27 +310,44 @@ class Responder:
         def deliver(replied: Found | None) -> None:
             try:
                 records = _records_of(replied) if replied is not None else []
-                encoded = self._encode(exchange, query, _with_records(found, records))
+                whole = _with_records(found, records)
                 if replied is not None and replied.lasting and zone is self._zone:
-                    self._keep(exchange, exchange.lane.foreign, encoded)
+                    self._serve(exchange, query, whole, exchange.lane.foreign)
                 else:
-                    self._send(exchange, encoded.first)
+                    self._send_once(exchange, query, whole)
             except Exception as error:
                 self._stats.fault(log, error)
                 self._fail(exchange, query)
 
         self._forwarder.ask(asked, deliver)
 
-    def _encode(self, exchange: _Exchange, query: Query, found: Answer) -> Rotation:
+    def _encoder(self, exchange: _Exchange, query: Query, found: Answer) -> Encoder:
         room = find_room(query, exchange.lane.udp, self._settings)
-        encoder = Encoder(query, found, room, self._settings, recursive=self._recursive)
-        return encoder.rotation(self._rng)
+        return Encoder(query, found, room, self._settings, recursive=self._recursive)
+
+    def _send_once(self, exchange: _Exchange, query: Query, found: Answer) -> None:
+        """Send a reply and keep nothing."""
+        self._send(exchange, self._encoder(exchange, query, found).once(self._rng))
+
+    def _serve(self, exchange: _Exchange, query: Query, found: Answer, cache: WireCache) -> None:
+        """Send a reply, and keep more for who asks the same with the same octets.
+
+        Many queries come once, with a cookie or in a case of their own. What makes the other orders of answers takes
+        much memory: it is kept from the second time on that it is asked for.
+        """
+        encoder = self._encoder(exchange, query, found)
+        key = exchange.packet[2:]
+        if encoder.turns and key not in cache:
+            kind = self._send(exchange, encoder.once(self._rng))
+            cache.put(key, Entry(_NOTHING_MORE, kind, len(key) + LIGHT_OVERHEAD, found.service))
+        else:
+            self._keep(exchange, cache, encoder.rotation(self._rng), found.service)
 
     def _keep(self, exchange: _Exchange, cache: WireCache, encoded: Rotation, service: bytes = b"") -> None:
         """Send the first of some replies and keep the rest for who asks the same, until `service` changes."""
         kind = self._send(exchange, encoded.first)
-        size = encoded.size + len(exchange.packet) + ENTRY_OVERHEAD
-        cache.put(exchange.packet[2:], Entry(encoded.more, kind, size, service))
+        key = exchange.packet[2:]
+        cache.put(key, Entry(encoded.more, kind, encoded.size + len(key) + ENTRY_OVERHEAD, service))
 
     def _refuse(self, exchange: _Exchange, query: Query, reason: str) -> None:
         self._stats.refused[reason] += 1

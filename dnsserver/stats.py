@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
+from functools import lru_cache
 from logging import Logger
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
@@ -43,8 +44,13 @@ class Kind(NamedTuple):
 
 def kind_of(transport: str, qtype: int | None, reply: bytes) -> Kind:
     """Return the kind of a reply (without ID); `qtype` is None where no type could be read."""
-    name = OTHER if qtype is None else TYPE_NAMES.get(qtype, OTHER)
-    return Kind(transport, name, RCODE_NAMES.get(reply[1] & 15, OTHER), bool(reply[0] & 2))
+    return _kind(transport, qtype if qtype in TYPE_NAMES else None, reply[1] & 15, reply[0] & 2)
+
+
+@lru_cache(maxsize=1 << 10)
+def _kind(transport: str, qtype: int | None, rcode: int, truncated: int) -> Kind:
+    name = OTHER if qtype is None else TYPE_NAMES[qtype]
+    return Kind(transport, name, RCODE_NAMES.get(rcode, OTHER), bool(truncated))
 
 
 class Gauges(NamedTuple):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
 from ipaddress import IPv6Address
 
+from dnsserver.members import Member
 from dnsserver.records import Record, soa
 from dnsserver.wire import MAX_NAME, encode_name, fold, name_from_text, split_name, to_bytes
 from lb.catalog.model import Instance, Node, Service, Snapshot
@@ -32,6 +33,7 @@ class Zone:
         self._datacenter = fold(self.datacenter)
         self._serial = serial
         self._suffixes: dict[tuple[bytes, str], bytes] = {}
+        self._members: dict[bytes, tuple[Member, ...]] = {}
         self._services = _Services(snapshot.services)
         self._owners = _Owners()
         self._nodes = _Nodes(snapshot.nodes)
@@ -43,6 +45,9 @@ class Zone:
         old, new = before.snapshot, self.snapshot
         if old.nodes == new.nodes:
             self._nodes = before._nodes
+        gone = self.changed_since(before)
+        if gone is not None:
+            self._members = {name: members for name, members in before._members.items() if name not in gone}
         if old.services.keys() != new.services.keys():
             return
         self._services = before._services
@@ -84,12 +89,19 @@ class Zone:
         """The zone's SOA record."""
         return soa(self.apex, b"\2ns" + self.apex, b"\x0ahostmaster" + self.apex, self._serial)
 
-    def service(self, name: bytes) -> tuple[Instance, ...]:
+    def service(self, name: bytes) -> tuple[Member, ...]:
         """The instances, of any health, of a service named without regard to case."""
-        services = self.snapshot.services
-        return tuple(
-            instance for service in self._services.by_name.get(name, ()) for instance in services[service].instances
-        )
+        members = self._members.get(name)
+        if members is None:
+            services, nodes = self.snapshot.services, self.snapshot.nodes
+            members = tuple(
+                Member(instance, nodes.get(instance.node))
+                for service in self._services.by_name.get(name, ())
+                for instance in services[service].instances
+            )
+            if members:
+                self._members[name] = members
+        return members
 
     def node(self, name: bytes) -> Node | None:
         """A node by name, by ID, or by a prefix that only one ID has; as in Consul, an odd digit does not count."""

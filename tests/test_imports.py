@@ -65,10 +65,10 @@ MAY_IMPORT: dict[str, str] = {
 # These compute: what they need of time is an argument, and octets come and go by arguments, too.
 PURE = (
     "lb.errors lb.settings lb.values lb.catalog.model lb.catalog.decode lb.routing lb.balance lb.board lb.http1 "
-    "lb.wire dnsserver.answers dnsserver.cache dnsserver.clients dnsserver.message dnsserver.names dnsserver.places "
-    "dnsserver.records dnsserver.remote dnsserver.replies dnsserver.wire dnsserver.zone dnsserver.resolvconf "
-    "dnsserver.failures dnsserver.foreign dnsserver.health dnsserver.hosts dnsserver.rules dnsserver.upstream "
-    "registrator.model"
+    "lb.wire dnsserver.answers dnsserver.cache dnsserver.clients dnsserver.members dnsserver.message "
+    "dnsserver.names dnsserver.places dnsserver.records dnsserver.remote dnsserver.replies dnsserver.wire "
+    "dnsserver.zone dnsserver.resolvconf dnsserver.failures dnsserver.foreign dnsserver.health dnsserver.hosts "
+    "dnsserver.rules dnsserver.upstream registrator.model"
 )
 IMPURE = "asyncio uvloop aiohttp consul time datetime socket select selectors ssl threading subprocess"
 

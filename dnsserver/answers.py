@@ -26,7 +26,7 @@ from dnsserver.names import (
     parse_name,
 )
 from dnsserver.places import Place, choose_node_address, find_node_place
-from dnsserver.records import Answer, Group, Record, packed_address
+from dnsserver.records import QUESTION, Answer, Group, Record, packed_address
 from dnsserver.remote import NOTHING, AgentAnswer, AgentNeeded, Known, RemoteName, agent_question
 from dnsserver.wire import (
     NOTIMP,
@@ -240,7 +240,7 @@ class Lookup:
             if place.packed is None:
                 hosts.append(place.text)
                 continue
-            record = records.address(asked.qname, place.packed, ttl)
+            record = records.address(QUESTION, place.packed, ttl)
             if asked.qtype in (record.type, TYPE_ANY, TYPE_TXT):
                 found[record] = None
         if found or not hosts:
@@ -272,20 +272,18 @@ class Lookup:
         self._drawn |= found.drawn
         wanted = _CHASED_TYPES if qtype not in _ADDRESS_TYPES else frozenset((qtype, TYPE_CNAME))
         chased = [record for group in found.groups for record in group.answers if record.type in wanted]
+        chased = [record if record.owner else record._replace(owner=target) for record in chased]
         # As in Consul, a service's TTL holds for all that its name leads to.
         ttl = self._dangling_ttl
-        return chased if ttl is None else [record._replace(ttl=ttl) for record in chased]
+        return chased if ttl is None else [record.with_ttl(ttl) for record in chased]
 
     def _srv(self, members: Sequence[Member]) -> list[Group]:
-        qname, ttl = self._asked.qname, self._scope.ttl
-        seen: set[tuple[str, bytes, int]] = set()
-        groups = []
+        found: dict[tuple[str, bytes, int], Group] = {}
         for member in members:
             data = member.srv or self._srv_data(member)
-            if data is not None and data.key not in seen:
-                seen.add(data.key)
-                groups.append(Group((Record(qname, TYPE_SRV, ttl, data.head, data.targets),), data.additional))
-        return groups
+            if data is not None:
+                found.setdefault(data.key, data.group)
+        return list(found.values())
 
     def _srv_data(self, member: Member) -> SrvData | None:
         """What SRV replies say of an instance; kept, unless it hangs on where a host name leads."""
@@ -298,12 +296,9 @@ class Lookup:
         if target is None:
             return None
         weight = instance.weight_warning if instance.health == "warning" else instance.weight
-        data = SrvData(
-            (instance.node, target, instance.port),
-            records.srv_head(instance.port, weight),
-            (target,),
-            self._srv_additional(member, place, target, node_name),
-        )
+        record = records.srv(QUESTION, target, instance.port, weight, self._scope.ttl)
+        additional = self._srv_additional(member, place, target, node_name)
+        data = SrvData((instance.node, target, instance.port), Group((record,), additional))
         if place.packed is not None:
             member.srv = data
         return data

@@ -5,21 +5,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dnsserver.places import Place, find_place
-from dnsserver.records import Record
+from dnsserver.records import Group
 from dnsserver.wire import TYPE_A, TYPE_AAAA, TYPE_ANY
 from lb.catalog.model import Instance, Node
 
 
 class SrvData(NamedTuple):
-    """What SRV replies say of an instance: the record without its owner, and the additional records.
-
-    Records with the same `key` are the same to clients.
-    """
+    """What SRV replies say of an instance. Groups with the same `key` are the same to clients."""
 
     key: tuple[str, bytes, int]
-    head: bytes
-    targets: tuple[bytes]
-    additional: tuple[Record, ...]
+    group: Group
 
 
 class Member:

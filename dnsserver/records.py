@@ -34,10 +34,15 @@ SOA_REFRESH, SOA_RETRY, SOA_EXPIRE, SOA_MINIMUM = 3600, 600, 86400, 0
 """Consul's defaults, seconds."""
 
 
+QUESTION = b""
+"""The owner of records that belong to the name in the question, however that is spelled."""
+
+
 class Record(NamedTuple):
     """One record of class IN; its data is `head`, then the wire names `names`, then `tail`.
 
-    Without `names` all data is in `head`.
+    Without `names` all data is in `head`. `wire` is all that follows the owner, where that is the same in each message
+    and was made before.
     """
 
     owner: bytes
@@ -46,11 +51,15 @@ class Record(NamedTuple):
     head: bytes
     names: tuple[bytes, ...] = ()
     tail: bytes = b""
+    wire: bytes = b""
 
-    @property
-    def plain_size(self) -> int:
-        """Octets of the record when no name is compressed."""
-        return len(self.owner) + 10 + len(self.head) + sum(map(len, self.names)) + len(self.tail)
+    def with_ttl(self, ttl: int) -> Record:
+        """Return the same record with another TTL (seconds)."""
+        return self._replace(ttl=ttl, wire=b"")
+
+    def plain_size(self, qname: bytes) -> int:
+        """Octets of the record when no name is compressed, in a message that asks for `qname`."""
+        return len(self.owner or qname) + 10 + len(self.head) + sum(map(len, self.names)) + len(self.tail)
 
 
 class Group(NamedTuple):
@@ -93,11 +102,13 @@ def packed_address(text: str) -> bytes | None:
     return packed[12:] if packed.startswith(_MAPPED) and len(packed) == 16 else packed
 
 
+@lru_cache(maxsize=1 << 15)
 def address(owner: bytes, packed: bytes, ttl: int) -> Record:
     """Return the A or AAAA record of a packed address; one of IPv6 that maps IPv4 is an A, as in Consul."""
     if len(packed) == 16 and packed.startswith(_MAPPED):
         packed = packed[12:]
-    return Record(owner, TYPE_A if len(packed) == 4 else TYPE_AAAA, ttl, packed)
+    rtype = TYPE_A if len(packed) == 4 else TYPE_AAAA
+    return Record(owner, rtype, ttl, packed, wire=_FIXED.pack(rtype, CLASS_IN, ttl, len(packed)) + packed)
 
 
 def cname(owner: bytes, target: bytes, ttl: int) -> Record:
@@ -115,9 +126,11 @@ def ptr(owner: bytes, target: bytes, ttl: int) -> Record:
     return Record(owner, TYPE_PTR, ttl, b"", (target,))
 
 
-def srv_head(port: int, weight: int) -> bytes:
-    """Return the data of an SRV record before its target, of priority 1, as all of Consul's."""
-    return _SRV.pack(1, min(max(weight, 0), 65535), port)
+def srv(owner: bytes, target: bytes, port: int, weight: int, ttl: int) -> Record:
+    """Return an SRV record of priority 1, as all of Consul's. Its target is never compressed (RFC 2782)."""
+    head = _SRV.pack(1, min(max(weight, 0), 65535), port)
+    wire = _FIXED.pack(TYPE_SRV, CLASS_IN, ttl, len(head) + len(target)) + head + target
+    return Record(owner, TYPE_SRV, ttl, head, (target,), wire=wire)
 
 
 def soa(apex: bytes, primary: bytes, mailbox: bytes, serial: int) -> Record:
@@ -130,7 +143,8 @@ def soa(apex: bytes, primary: bytes, mailbox: bytes, serial: int) -> Record:
 def txt(owner: bytes, text: bytes, ttl: int) -> Record:
     """Return a TXT record; a text over 255 octets becomes several strings (RFC 1035 section 3.3.14)."""
     pieces = [text[i : i + 255] for i in range(0, len(text), 255)] or [b""]
-    return Record(owner, TYPE_TXT, ttl, b"".join(bytes((len(piece),)) + piece for piece in pieces))
+    data = b"".join(bytes((len(piece),)) + piece for piece in pieces)
+    return Record(owner, TYPE_TXT, ttl, data, wire=_FIXED.pack(TYPE_TXT, CLASS_IN, ttl, len(data)) + data)
 
 
 class Writer:
@@ -155,28 +169,23 @@ class Writer:
     def add(self, records: Iterable[Record]) -> None:
         """Append records."""
         body = self.body
-        for owner, rtype, ttl, head, names, tail in records:
-            if owner == self._qname:
+        for owner, rtype, ttl, head, names, tail, wire in records:
+            if not owner or owner == self._qname:
                 body += _TO_QUESTION
             else:
                 self._name(owner)
-            if not names:
-                body += _FIXED.pack(rtype, CLASS_IN, ttl, len(head)) + head
-                continue
-            if rtype == TYPE_SRV:
-                target = names[0]
-                body += _FIXED.pack(rtype, CLASS_IN, ttl, len(head) + len(target)) + head
-                if not self._offsets:
-                    self._remember(self._qname, HEADER)
-                self._remember(target, HEADER + len(body))
-                body += target
+            if wire:
+                body += wire
+                if names:
+                    self._remember_last(names[0])
                 continue
             start = len(body)
-            body += _FIXED.pack(rtype, CLASS_IN, ttl, 0) + head
+            body += _FIXED.pack(rtype, CLASS_IN, ttl, len(head)) + head
             for name in names:
                 self._name(name)
             body += tail
-            body[start + 8 : start + 10] = (len(body) - start - 10).to_bytes(2, "big")
+            if names:
+                body[start + 8 : start + 10] = (len(body) - start - 10).to_bytes(2, "big")
 
     def _name(self, name: bytes) -> None:
         offsets = self._offsets or self._remember(self._qname, HEADER)
@@ -193,6 +202,12 @@ class Writer:
             pos += 1 + name[pos]
         self.body += name
 
+    def _remember_last(self, name: bytes) -> None:
+        """Note the name that the message ends with."""
+        if not self._offsets:
+            self._remember(self._qname, HEADER)
+        self._remember(name, HEADER + len(self.body) - len(name))
+
     def _remember(self, name: bytes, offset: int) -> dict[bytes, int]:
         """Note where a name and its suffixes begin; where one is known, those of it are. Return all that is known."""
         offsets = self._offsets
@@ -208,4 +223,5 @@ class Writer:
 
 def plain_size(question: bytes, *sections: Sequence[Record]) -> int:
     """Octets of a message whose names are not compressed: what Consul measures for clients without EDNS."""
-    return HEADER + len(question) + sum(record.plain_size for section in sections for record in section)
+    qname = question[:-4]
+    return HEADER + len(question) + sum(record.plain_size(qname) for section in sections for record in section)

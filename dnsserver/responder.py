@@ -411,7 +411,7 @@ class _Exchange:
 def _records_of(found: Found) -> list[Record]:
     """Return the addresses in a reply, and the CNAMEs to them, with the TTLs that are left."""
     return [
-        record._replace(ttl=STALE_TTL if found.stale else max(record.ttl - found.age, 0))
+        record.with_ttl(STALE_TTL if found.stale else max(record.ttl - found.age, 0))
         for record in found.reply.addresses()
     ]
 
@@ -420,6 +420,6 @@ def _with_records(found: Answer, more: list[Record]) -> Answer:
     """Return an answer of one CNAME with records of its target after it, under the TTL that the answer wants."""
     group = found.groups[0]
     ttl = found.dangling_ttl
-    added = more if ttl is None else [record._replace(ttl=ttl) for record in more]
+    added = more if ttl is None else [record.with_ttl(ttl) for record in more]
     whole = Group((*group.answers, *added), group.additional)
     return Answer(groups=(whole,), additional=found.additional, drawn=found.drawn)

@@ -33,8 +33,9 @@ def test_all_replies_are_counted_cached_or_not() -> None:
         assert value("dns_replies_total", rcode="NOERROR") == 10
         assert value("dns_replies_total", rcode="NXDOMAIN") == 5
         assert value("dns_replies_total", rcode="FORMERR") == 1
-        assert value("dns_cache_hits_total") == 13
-        assert value("dns_cache_misses_total") == 3
+        # Of several answers, orders are kept from the second question on.
+        assert value("dns_cache_hits_total") == 12
+        assert value("dns_cache_misses_total") == 4
         assert value("dns_truncated_total") == 10
         assert value("dns_dropped_total", reason="not_a_query") == 1
         # A new catalog empties the caches; what they counted stays.

@@ -57,6 +57,7 @@ MAX_SERVERS = 3
 
 _ADDRESS_TYPES = frozenset((TYPE_A, TYPE_AAAA))
 _CHASED_TYPES = frozenset((TYPE_A, TYPE_AAAA, TYPE_CNAME))
+_KEPT_TYPES = frozenset((TYPE_A, TYPE_AAAA, TYPE_SRV, TYPE_ANY))
 
 
 class Asked(NamedTuple):
@@ -179,10 +180,15 @@ class Lookup:
             return Answer(SERVFAIL)
         if not zone.serves(name.datacenter):
             return self._elsewhere(name)
+        kept = zone.answers.get((name, self._asked.qtype))
+        if kept is not None:
+            return kept
         scope = Scope(zone.service_ttl(name.service), zone.datacenter, zone.snapshot.nodes)
         found = self._of_service(self._healthy(zone.service(name.service), name.tag), scope)
         if found.groups and not self._chased:
             found.service = name.service
+            if self._asked.qtype in _KEPT_TYPES:
+                zone.answers[name, self._asked.qtype] = found
         return found
 
     def _elsewhere(self, name: ServiceName | MeshName | QueryName) -> Answer:

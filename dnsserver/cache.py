@@ -52,9 +52,6 @@ class WireCache:
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
-    def __contains__(self, key: bytes) -> bool:
-        return key in self._young or key in self._old
-
     def entries(self) -> Iterator[Entry]:
         """All entries, for statistics: also those that are not given back yet."""
         yield from self._young.values()

@@ -95,11 +95,23 @@ class Answer:
 @lru_cache(maxsize=1 << 16)
 def packed_address(text: str) -> bytes | None:
     """Return the 4 or 16 octets of an IP literal, None for anything else; IPv6 that maps IPv4 is IPv4, as in Consul."""
+    quick = _packed_ipv4(text)
+    if quick is not None:
+        return quick
     try:
         packed = ip_address(text).packed
     except ValueError:
         return None
     return packed[12:] if packed.startswith(_MAPPED) and len(packed) == 16 else packed
+
+
+def _packed_ipv4(text: str) -> bytes | None:
+    """Return the 4 octets of an IPv4 literal in its usual form, several times as fast as `ipaddress` finds them."""
+    try:
+        packed = bytes(map(int, text.split(".")))
+    except ValueError:
+        return None
+    return packed if len(packed) == 4 and ".".join(map(str, packed)) == text else None
 
 
 @lru_cache(maxsize=1 << 15)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import IntEnum
 from itertools import repeat
 from random import Random
@@ -52,10 +52,8 @@ COLLECTED = 500
 ENTRY_OVERHEAD = 600
 """Octets of memory that an entry takes beside its key and its replies, about."""
 
-LIGHT_OVERHEAD = 250
-"""The same for an entry without replies."""
-
-_NOTHING_MORE: Iterator[bytes] = iter(())
+MAX_NEW = 1 << 16
+"""Queries that came once and are remembered by their hashes."""
 
 MAX_AGENT_QUESTIONS = 8
 """What an agent is asked for one query, at most: the name itself, and names that host names of instances lead to."""
@@ -86,6 +84,7 @@ class Lane:
         self.transport = "udp" if udp else "tcp"
         self.local = WireCache(CACHE_ENTRIES, CACHE_BYTES if udp else SMALL_CACHE_BYTES, on_drop)
         self.foreign = WireCache(CACHE_ENTRIES, SMALL_CACHE_BYTES, on_drop)
+        self._came: set[int] = set()
 
     def find(self, key: bytes) -> bytes | None:
         """Return the next reply for the octets of a query after its ID, None if there is none ready."""
@@ -97,6 +96,16 @@ class Lane:
                     entry.hits += 1
                     return reply
         return None
+
+    def is_new(self, key: bytes) -> bool:
+        """Tell whether the octets of a query after its ID come for the first time, as far as is remembered."""
+        hashed = hash(key)
+        if hashed in self._came:
+            return False
+        if len(self._came) >= MAX_NEW:
+            self._came.clear()
+        self._came.add(hashed)
+        return True
 
 
 class Responder:
@@ -336,10 +345,8 @@ class Responder:
         much memory: it is kept from the second time on that it is asked for.
         """
         encoder = self._encoder(exchange, query, found)
-        key = exchange.packet[2:]
-        if encoder.turns and key not in cache:
-            kind = self._send(exchange, encoder.once(self._rng))
-            cache.put(key, Entry(_NOTHING_MORE, kind, len(key) + LIGHT_OVERHEAD, found.service))
+        if encoder.turns and exchange.lane.is_new(exchange.packet[2:]):
+            self._send(exchange, encoder.once(self._rng))
         else:
             self._keep(exchange, cache, encoder.rotation(self._rng), found.service)
 

@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 BATCH = 64
 """Packets that are read before other work of the loop gets its turn."""
 
+GATHERED = 16
+"""Replies made anew that are sent together: none waits for longer than the others take to be made."""
+
 MAX_QUERY = 4096
 """Octets of a packet that are read; a query has no use for more."""
 
@@ -61,6 +64,8 @@ class UdpPort:
         self._stats = stats
         self._lane = responder.udp
         self._sources: dict[bytes, Ancillary] = {}
+        self._gathering = False
+        self._gathered: list[tuple[bytes, Any, Ancillary | None]] = []
         host = sock.getsockname()[0]
         self._read_batch: Callable[[], None] = self._read
         if host in ("0.0.0.0", "::"):
@@ -82,10 +87,14 @@ class UdpPort:
         self._sock.close()
 
     def _on_readable(self) -> None:
+        self._gathering = True
         try:
             self._read_batch()
         except Exception as error:
             self._stats.fault(log, error)
+        finally:
+            self._gathering = False
+            self._flush()
 
     def _read(self) -> None:
         """Answer a batch on a socket that is bound to one address."""
@@ -193,17 +202,29 @@ class UdpPort:
             self._sources[received] = source = _reversed(ancillary)
         return source
 
-    def _send(self, peer: Any, reply: bytes) -> None:
-        try:
-            self._sock.sendto(reply, peer)
-        except OSError as error:
-            self._failed(error)
+    def _send(self, peer: Any, reply: bytes, source: Ancillary | None = None) -> None:
+        """Send a reply that was made anew, with others that are made in the same turn.
+
+        To send may mean to wake up a client, which costs more than to make a reply: one that is sent several is woken
+        up once.
+        """
+        self._gathered.append((reply, peer, source))
+        if not self._gathering or len(self._gathered) >= GATHERED:
+            self._flush()
 
     def _send_from(self, source: Ancillary, peer: Any, reply: bytes) -> None:
-        try:
-            self._sock.sendmsg((reply,), source, 0, peer)
-        except OSError as error:
-            self._failed(error)
+        self._send(peer, reply, source)
+
+    def _flush(self) -> None:
+        for reply, peer, source in self._gathered:
+            try:
+                if source is None:
+                    self._sock.sendto(reply, peer)
+                else:
+                    self._sock.sendmsg((reply,), source, 0, peer)
+            except OSError as error:
+                self._failed(error)
+        self._gathered.clear()
 
     def _failed(self, error: OSError) -> None:
         """Count a packet that could not be received or sent: a full buffer, a peer that went away."""

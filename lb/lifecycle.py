@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import gc
 import logging
 import os
 import signal
@@ -25,6 +24,7 @@ from lb.errors import ReportError
 from lb.handover import Estate, HandoverError, Predecessor, Successor
 from lb.node import Node
 from lb.observe.log import fields
+from lb.pauses import ShortPauses
 from lb.settings import Settings
 from lb.sockets import Inherited
 from lb.systemd import Notifier, inherited_sockets
@@ -69,8 +69,7 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
             loop.add_signal_handler(number, self._signals.put_nowait, number)
         await self._start()
-        # What is here now stays: the garbage collector need not walk over it again and again.
-        gc.freeze()
+        ShortPauses()
         beating = loop.create_task(self._beat(), name="watchdog")
         try:
             await self._until_over()

@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, str] = {
     "lb.errors": "",
     "lb.version": "",
     "lb.deadlines": "",
+    "lb.pauses": "",
     "lb.systemd": "lb.errors",
     "lb.settings": "lb.errors",
     "lb.sockets": "lb.settings lb.errors",
@@ -47,8 +48,8 @@ MAY_IMPORT: dict[str, str] = {
     "registrator": "lb.catalog lb.catalog.model lb.observe lb.settings lb.errors",
     "lb.dataplane": "lb.proxy lb.balance lb.observe lb.catalog lb.catalog.model lb.settings lb.sockets dnsserver",
     "lb.workers": (
-        "lb.dataplane lb.proxy lb.balance lb.board lb.observe lb.catalog lb.catalog.model lb.settings lb.sockets "
-        "lb.errors dnsserver"
+        "lb.dataplane lb.proxy lb.balance lb.board lb.observe lb.catalog lb.catalog.model lb.pauses lb.settings "
+        "lb.sockets lb.errors dnsserver"
     ),
     "lb.planes": "lb.dataplane lb.proxy lb.observe lb.catalog.model lb.settings lb.sockets dnsserver",
     "lb.panel": "lb.planes lb.keeper lb.catalog lb.catalog.model lb.observe lb.version dnsserver",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import gc
 import pickle
 import signal
 import socket
@@ -28,6 +27,7 @@ from lb.errors import EdgeError
 from lb.observe import log as logs
 from lb.observe.reports import LogReporter
 from lb.observe.stats import Stats
+from lb.pauses import ShortPauses
 from lb.settings import Address, Settings
 from lb.sockets import Place, adopt
 from lb.workers.channel import Body, Channel, ChannelError
@@ -48,6 +48,7 @@ class Worker:
         self._dns_stats = DnsStats()
         self._log_reporter: LogReporter | None = None
         self._snapshot = Snapshot()
+        self._pauses: ShortPauses | None = None
         self._rows: dict[str, int] = {}
         self._settings = Settings()
         self._places: BoardPlaces
@@ -111,8 +112,7 @@ class Worker:
             self._snapshot = changed(self._snapshot, body["catalog"])
             self._plane.apply(self._snapshot)
             if first:
-                # What is here now stays: the garbage collector need not walk over it while requests wait.
-                gc.freeze()
+                self._pauses = ShortPauses()
         for name in gone:
             self._rows.pop(name, None)
         for kind, host, port in body["close"]:

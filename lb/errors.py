@@ -14,6 +14,7 @@
     ├── WireError               a connection begins with no usable ClientHello or PROXY header; `.kind` says how
     ├── UpstreamError           an attempt on an instance failed; `.status` is 502 to 504
     ├── ListenError             an address cannot be listened on
+    ├── InspectError            what Docker says of a container is not what its API promises
     └── ReportError             what a worker says it has counted is no report
 
 An error is raised where it is understood and handled where something can be done: a bad instance
@@ -109,6 +110,10 @@ class UpstreamError(EdgeError):
 
 class ListenError(EdgeError):
     """An address cannot be listened on; the text names it and the reason."""
+
+
+class InspectError(EdgeError):
+    """What Docker says of one container cannot be used; the text names the field and the reason."""
 
 
 class ReportError(EdgeError):

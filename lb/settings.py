@@ -214,10 +214,11 @@ class RegistratorSettings:
     as the address of services; without it Consul uses the node's. `internal` registers containers' own addresses and
     exposed ports. `explicit` leaves out containers without a SERVICE_NAME. `address_label` is a label that holds the
     address to register. `tags` are added to all services. `ttl` (0: none) gives services without a check one that we
-    pass each `ttl_refresh`. `resync` is between two full comparisons. With `deregister` on-success a container that
-    ended with a status other than 0 stays registered. `attempts` are made to reach Docker and Consul at start, 0 for
-    no limit, `retry_interval` apart. `cleanup` removes at start and at each resync what we registered and does not
-    run.
+    pass each `ttl_refresh`. `resync` is between two full comparisons; 0: only at start and after an interruption. With
+    `deregister` on-success a container that failed stays registered. `attempts` are made to reach Docker and Consul at
+    start, 0 for no limit, `retry_interval` apart. `cleanup` removes at start and at each resync what we registered and
+    does not run. `adopt` takes over a registration that names no owner and has the ID and the name of one of ours: the
+    original registrator left it.
     """
 
     docker: str = "unix:///var/run/docker.sock"
@@ -234,6 +235,7 @@ class RegistratorSettings:
     attempts: int = 0
     retry_interval: float = 2.0
     cleanup: bool = True
+    adopt: bool = False
     deregister_on_exit: bool = False
 
 

@@ -18,6 +18,7 @@ _COUNT = re.compile(r"[0-9]{1,9}")
 _PORT = re.compile(r"[0-9]{1,5}")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _OCTETS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_UNESCAPED_COMMA = re.compile(r"(?<!\\),")
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 
 
@@ -174,3 +175,9 @@ def agent_url(text: str) -> str:
         raise ValueError(f"{text!r} is not the URL of an agent (http://host:port)")
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{name}:{port or (443 if parts.scheme == 'https' else 8500)}"
+
+
+def comma_list(text: str) -> tuple[str, ...]:
+    r"""`a, b\,c` -> `a`, `b,c`: parts without spaces at their ends, none of them empty; `\,` is a comma in a part."""
+    parts = (part.replace("\\,", ",").strip() for part in _UNESCAPED_COMMA.split(text))
+    return tuple(part for part in parts if part)

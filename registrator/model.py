@@ -20,6 +20,9 @@ Status = Literal["passing", "warning", "critical"]
 OWNER = "registrator"
 """The meta key that says who wrote a registration; its value is the name of the agent's node."""
 
+CHECK_DIGEST = "registrator_check"
+"""The meta key that tells two definitions of a check apart, as the agent's API does not show them."""
+
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -63,15 +66,29 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """What the agent is to hear of a TTL check that is ours: at once, and again `every` so many seconds."""
+
+    status: Status
+    output: str
+    every: float
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
-    """A check that the agent makes, in the words of its API (`HTTP`, `Interval`, `TTL`, ...)."""
+    """A check of a service, in the words of the agent's API (`HTTP`, `Interval`, `TTL`, ...).
+
+    `word` is there for a TTL check that we feed, and only for that: the TTL check of SERVICE_CHECK_TTL is fed by
+    the container itself.
+    """
 
     definition: Mapping[str, Any]
+    word: Word | None = None
 
     @property
     def is_ttl(self) -> bool:
         """Whether it is we who must tell the agent how things are."""
-        return "TTL" in self.definition
+        return self.word is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +103,11 @@ class Registration:
     tags: tuple[str, ...] = ()
     meta: Mapping[str, str] = _NOTHING
     check: Check | None = None
+
+    @property
+    def check_id(self) -> str:
+        """The ID that the agent gives to the service's check."""
+        return f"service:{self.id}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,10 @@ CHECK_DIGEST = "registrator_check"
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
+def _nothing() -> Mapping[str, str]:
+    return _NOTHING
+
+
 @dataclass(frozen=True, slots=True)
 class Published:
     """Where one exposed port is published; `host_ip` is empty for all addresses of the host."""
@@ -59,10 +63,10 @@ class Container:
     exit_code: int = 0
     health: Health = ""
     network_mode: str = "bridge"
-    networks: Mapping[str, str] = _NOTHING
+    networks: Mapping[str, str] = field(default_factory=_nothing)
     ports: tuple[Port, ...] = ()
-    labels: Mapping[str, str] = _NOTHING
-    environment: Mapping[str, str] = _NOTHING
+    labels: Mapping[str, str] = field(default_factory=_nothing)
+    environment: Mapping[str, str] = field(default_factory=_nothing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,7 @@ class Registration:
     address: str
     port: int
     tags: tuple[str, ...] = ()
-    meta: Mapping[str, str] = _NOTHING
+    meta: Mapping[str, str] = field(default_factory=_nothing)
     check: Check | None = None
 
     @property
@@ -119,5 +123,5 @@ class Registered:
     address: str
     port: int
     tags: tuple[str, ...] = ()
-    meta: Mapping[str, str] = _NOTHING
+    meta: Mapping[str, str] = field(default_factory=_nothing)
     checks: Mapping[str, Status] = field(default_factory=lambda: MappingProxyType({}))

@@ -30,6 +30,13 @@ _ENVIRONMENT = (
     "CONSUL_CLIENT_CERT, CONSUL_CLIENT_KEY) are read, too."
 )
 
+_PARTS = {
+    "run": "HTTP, TCP, TLS and DNS on one node, and the registrator with --docker",
+    "lb": "HTTP, TCP and TLS alone",
+    "dns": "DNS alone",
+    "registrator": "containers of a Docker engine become Consul services, and nothing else",
+}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status: 0, 1 for what went wrong, 2 for wrong usage."""
@@ -48,13 +55,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="consul-edge",
-        description="Balances HTTP, TCP and TLS over the services of a Consul catalog, and answers DNS from it.",
+        description=(
+            "Balances HTTP, TCP and TLS over the services of a Consul catalog, answers DNS from it, "
+            "and registers Docker's containers in it."
+        ),
     )
     parser.add_argument("--version", action="version", version=f"consul-edge {VERSION}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    parts = {"run": "HTTP, TCP, TLS and DNS on one node", "lb": "HTTP, TCP and TLS alone", "dns": "DNS alone"}
-    for name, text in parts.items():
-        description = f"{text.capitalize()}."
+    for name, text in _PARTS.items():
+        description = f"{text[0].upper()}{text[1:]}."
         # No abbreviations: one that works today would break with the next flag.
         command = commands.add_parser(name, help=text, description=description, epilog=_ENVIRONMENT, allow_abbrev=False)
         add_flags(command)
@@ -79,18 +88,20 @@ def _add_admin(command: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    settings = _part(read_settings(args), args.part)
+    settings = _part(read_settings(args, registrator=args.part == "registrator"), args.part)
     secrets = log.setup(settings.log, [settings.consul.token])
     return _loop(_serve(settings, secrets))
 
 
 def _part(settings: Settings, part: str) -> Settings:
-    """Leave out the planes that were not asked for. Raises SettingsError if none is left."""
-    if part == "lb":
-        settings = replace(settings, dns=None)
-    elif part == "dns":
+    """Leave out what was not asked for. Raises SettingsError if nothing is left."""
+    if part in ("dns", "registrator"):
         settings = replace(settings, http=None, tcp=None, tls=None)
-    if not (settings.http or settings.tcp or settings.tls or settings.dns):
+    if part in ("lb", "registrator"):
+        settings = replace(settings, dns=None)
+    if part in ("lb", "dns"):
+        settings = replace(settings, registrator=None)
+    if not (settings.http or settings.tcp or settings.tls or settings.dns or settings.registrator):
         raise SettingsError(part, "everything that it would run is turned off")
     return settings
 

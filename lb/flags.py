@@ -31,6 +31,18 @@ def _or_off(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return lambda text: None if text == "off" else parse(text)
 
 
+def _engine(text: str) -> str | None:
+    """The address of a Docker engine; `on` -> "", for whichever is the usual one, `off` -> None."""
+    return {"on": "", "off": None}[text] if text in ("on", "off") else values.engine_url(text)
+
+
+def _label(text: str) -> str:
+    """The name of a label."""
+    if not text or " " in text or not text.isprintable():
+        raise ValueError(f"{text!r} is not the name of a label")
+    return text
+
+
 def readable_file(text: str) -> Path:
     """Read the path of a file that can be read. Raises ValueError."""
     if not os.path.isfile(text):
@@ -80,7 +92,8 @@ def _workers(text: str) -> int:
 class Flag:
     """One flag: its name, how its text is read, its help, and Consul's own variables for it.
 
-    A flag that may `repeat` gives a list; in a variable its values are parted by commas.
+    A flag that may `repeat` gives a list; in a variable its values are parted by commas. One that is `bare` on the
+    command line stands for that value.
     """
 
     name: str
@@ -89,6 +102,7 @@ class Flag:
     help: str
     repeat: bool = False
     consul: str = ""
+    bare: str = ""
 
     @property
     def variable(self) -> str:
@@ -208,11 +222,43 @@ FLAGS: tuple[Flag, ...] = (
     Flag("access-log-format", "combined|json", _choice("combined", "json"), "(combined)"),
     Flag("log-level", "LEVEL", _choice("debug", "info", "warning", "error"), "debug, info, warning or error (info)"),
     Flag("log-format", "text|json", _choice("text", "json"), "(text)"),
+    Flag(
+        "docker",
+        "URL",
+        _engine,
+        "register containers of this engine, of DOCKER_HOST, or of unix:///var/run/docker.sock; or off",
+        bare="on",
+    ),
+    Flag("ip", "ADDR", values.registered_address, "address that services are registered with (the agent's own)"),
+    Flag("host-name", "NAME", values.machine_name, "first part of service IDs (the machine's name)"),
+    Flag("internal", "on|off", values.boolean, "register containers' own addresses and exposed ports (off)", bare="on"),
+    Flag("explicit", "on|off", values.boolean, "register only what has a SERVICE_NAME (off)", bare="on"),
+    Flag("use-ip-from-label", "LABEL", _label, "register the address that this label of a container holds"),
+    Flag("tags", "TAG,...", values.comma_list, "tags of all containers' services"),
+    Flag("ttl", "TIME", _d, "containers without a check get one that fails so long after our last word; 0: none (0)"),
+    Flag("ttl-refresh", "TIME", _d, "between two words of ours (0)"),
+    Flag("resync", "TIME", _d, "between two full comparisons of containers and services; 0: none (60s)"),
+    Flag(
+        "deregister",
+        "always|on-success",
+        _choice("always", "on-success"),
+        "whether containers that failed stay registered (always)",
+    ),
+    Flag(
+        "retry-attempts", "N", values.attempts, "for Docker and Consul at start, after the first; -1: any number (-1)"
+    ),
+    Flag("retry-interval", "TIME", _pd, "between two attempts (2s)"),
+    Flag("cleanup", "on|off", values.boolean, "remove what we registered and does not run (on)", bare="on"),
+    Flag("adopt", "on|off", values.boolean, "take over what the original registrator registered (off)", bare="on"),
+    Flag("deregister-on-exit", "on|off", values.boolean, "remove all we registered when we end (off)", bare="on"),
 )
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add every flag to a parser."""
     for flag in FLAGS:
-        action = "append" if flag.repeat else "store"
-        parser.add_argument(f"--{flag.name}", metavar=flag.metavar, action=action, help=flag.help)
+        if flag.bare:
+            parser.add_argument(f"--{flag.name}", metavar=flag.metavar, nargs="?", const=flag.bare, help=flag.help)
+        else:
+            action = "append" if flag.repeat else "store"
+            parser.add_argument(f"--{flag.name}", metavar=flag.metavar, action=action, help=flag.help)

@@ -27,6 +27,7 @@ from lb.settings import (
     HttpSettings,
     LogSettings,
     ProxyProtocolSettings,
+    RegistratorSettings,
     RoutingSettings,
     Settings,
     TcpSettings,
@@ -84,10 +85,13 @@ class _Reader:
         return (f"--{flag.name}", flag.variable, flag.consul).index(source)
 
 
-def read_settings(given: argparse.Namespace, environ: Mapping[str, str] | None = None) -> Settings:
+def read_settings(
+    given: argparse.Namespace, environ: Mapping[str, str] | None = None, *, registrator: bool = False
+) -> Settings:
     """Build the settings from parsed arguments and the environment.
 
-    Raises SettingsError, naming the flag or variable and the reason.
+    With `registrator` it runs unless `--docker` is off, otherwise only if that is given. Raises SettingsError, naming
+    the flag or variable and the reason.
     """
     environ = os.environ if environ is None else environ
     reader = _Reader(given, environ)
@@ -111,6 +115,7 @@ def read_settings(given: argparse.Namespace, environ: Mapping[str, str] | None =
         admin=AdminSettings(found["admin"]) if "admin" in found else AdminSettings(),
         drain=_section(DrainSettings, found, {"drain-delay": "delay", "drain-timeout": "timeout"}),
         access_log=_section(AccessLogSettings, found, {"access-log": "path", "access-log-format": "format"}),
+        registrator=_registrator(found, environ, implied=registrator),
         log=_section(LogSettings, found, {"log-level": "level", "log-format": "format"}),
         workers=found.get("workers", min(MOST_WORKERS, len(os.sched_getaffinity(0)))),
     )
@@ -175,10 +180,49 @@ _DNS = {
     "dns-cache": "cache_size",
     "dns-rate": "rate",
 }
+_REGISTRATOR = {
+    "ip": "ip",
+    "host-name": "host",
+    "internal": "internal",
+    "explicit": "explicit",
+    "use-ip-from-label": "address_label",
+    "tags": "tags",
+    "ttl": "ttl",
+    "ttl-refresh": "ttl_refresh",
+    "resync": "resync",
+    "deregister": "deregister",
+    "retry-attempts": "attempts",
+    "retry-interval": "retry_interval",
+    "cleanup": "cleanup",
+    "adopt": "adopt",
+    "deregister-on-exit": "deregister_on_exit",
+}
 
 
 def _section(kind: Callable[..., Any], found: Mapping[str, Any], names: Mapping[str, str]) -> Any:
     return kind(**{names[flag]: value for flag, value in found.items() if flag in names})
+
+
+def _registrator(found: Mapping[str, Any], environ: Mapping[str, str], *, implied: bool) -> RegistratorSettings | None:
+    """The registrator's section, which is checked even where it does not run; None then."""
+    settings: RegistratorSettings = _section(RegistratorSettings, found, _REGISTRATOR)
+    if bool(settings.ttl) != bool(settings.ttl_refresh):
+        raise SettingsError("--ttl", "goes with --ttl-refresh, and that with --ttl")
+    if settings.ttl and settings.ttl_refresh >= settings.ttl:
+        raise SettingsError("--ttl-refresh", "must be less than --ttl, or checks would fail between two words")
+    docker = found.get("docker", "" if implied else None)
+    if docker is None:
+        return None
+    return replace(settings, docker=docker or _engine(environ), host=settings.host or os.uname().nodename)
+
+
+def _engine(environ: Mapping[str, str]) -> str:
+    """The Docker engine that Docker's own tools would ask."""
+    text = environ.get("DOCKER_HOST", "").strip()
+    try:
+        return values.engine_url(text) if text else RegistratorSettings().docker
+    except ValueError as error:
+        raise SettingsError("DOCKER_HOST", str(error)) from None
 
 
 def _ttls(found: Mapping[str, Any]) -> dict[str, Any]:

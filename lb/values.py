@@ -18,6 +18,7 @@ _COUNT = re.compile(r"[0-9]{1,9}")
 _PORT = re.compile(r"[0-9]{1,5}")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _OCTETS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_MACHINE = re.compile(r"[A-Za-z0-9._-]{1,253}")
 _UNESCAPED_COMMA = re.compile(r"(?<!\\),")
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 
@@ -175,6 +176,43 @@ def agent_url(text: str) -> str:
         raise ValueError(f"{text!r} is not the URL of an agent (http://host:port)")
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{name}:{port or (443 if parts.scheme == 'https' else 8500)}"
+
+
+def engine_url(text: str) -> str:
+    """The address of a Docker engine, as DOCKER_HOST has it: `unix:///path` or `tcp://host:port`."""
+    scheme, sign, rest = text.partition("://")
+    if not sign or scheme not in ("unix", "tcp"):
+        raise ValueError(f"{text!r} is neither unix:///path nor tcp://host:port")
+    if scheme == "unix":
+        if not rest.startswith("/") or not rest.isprintable():
+            raise ValueError(f"{text!r} is not the path of a socket (unix:///var/run/docker.sock)")
+        return text
+    host_, colon, port = rest.rstrip("/").rpartition(":")
+    if not colon or not host_ or not set("/@ ").isdisjoint(host_):
+        raise ValueError(f"{text!r} is not tcp://host:port")
+    if not _PORT.fullmatch(port) or not 0 < int(port) <= 65535:
+        raise ValueError(f"{port!r} is not a port")
+    return f"tcp://{host_}:{port}"
+
+
+def attempts(text: str) -> int:
+    """How often something is tried again, -1 for ever -> how many attempts that are, 0 for any number."""
+    return 0 if text == "-1" else count(text) + 1
+
+
+def registered_address(text: str) -> str:
+    """An IP literal that others can connect to."""
+    found = host(text)
+    if ipaddress.ip_address(found).is_unspecified:
+        raise ValueError(f"{text!r} is no address that others can connect to")
+    return found
+
+
+def machine_name(text: str) -> str:
+    """The name of a machine, as it stands in service IDs: letters, digits, `.`, `_` and `-`."""
+    if not _MACHINE.fullmatch(text):
+        raise ValueError(f"{text!r} is not the name of a machine (letters, digits, . _ -)")
+    return text
 
 
 def comma_list(text: str) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, str] = {
         "lb.settings lb.sockets lb.errors"
     ),
     "dnsserver": "lb.catalog lb.catalog.model lb.observe lb.deadlines lb.settings lb.sockets lb.errors",
-    "registrator": "lb.catalog lb.catalog.model lb.observe lb.settings lb.errors",
+    "registrator": "lb.catalog lb.catalog.model lb.observe lb.settings lb.values lb.errors",
     "lb.dataplane": "lb.proxy lb.balance lb.observe lb.catalog lb.catalog.model lb.settings lb.sockets dnsserver",
     "lb.workers": (
         "lb.dataplane lb.proxy lb.balance lb.board lb.observe lb.catalog lb.catalog.model lb.pauses lb.settings "
@@ -69,7 +69,8 @@ PURE = (
     "lb.wire dnsserver.answers dnsserver.cache dnsserver.clients dnsserver.members dnsserver.message "
     "dnsserver.names dnsserver.places dnsserver.records dnsserver.remote dnsserver.replies dnsserver.wire "
     "dnsserver.zone dnsserver.resolvconf dnsserver.failures dnsserver.foreign dnsserver.health dnsserver.hosts "
-    "dnsserver.rules dnsserver.upstream registrator.model"
+    "dnsserver.rules dnsserver.upstream registrator.model registrator.inspect registrator.keys registrator.checks "
+    "registrator.services registrator.registered registrator.plan registrator.heartbeat"
 )
 IMPURE = "asyncio uvloop aiohttp consul time datetime socket select selectors ssl threading subprocess"
 

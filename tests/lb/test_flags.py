@@ -13,7 +13,7 @@ import pytest
 from lb.errors import SettingsError
 from lb.flags import FLAGS, add_flags
 from lb.reading import read_admin, read_settings
-from lb.settings import Address, Settings
+from lb.settings import Address, RegistratorSettings, Settings
 
 RECURSOR = ("--recursor", "off")  # so that no test depends on this machine's resolv.conf
 
@@ -255,15 +255,17 @@ def test_help_tells_every_flag() -> None:
     add_flags(parser)
     text = parser.format_help()
     for flag in FLAGS:
-        assert f"--{flag.name} {flag.metavar}" in text
+        assert f"--{flag.name} {f'[{flag.metavar}]' if flag.bare else flag.metavar}" in text
 
 
 def test_help_tells_the_defaults_that_hold() -> None:
     told = {flag.name: flag.help.rpartition("(")[2].partition(")")[0] for flag in FLAGS}
     unset = {"token", "token-file", "domain", "recursor", "dc", "dns-allow", "proxy-protocol-from", "state-dir"}
     unset |= {"workers", "forward", "hosts", "dns-node-ttl", "dns-max-stale"}
+    unset |= {"docker", "ip", "host-name", "use-ip-from-label", "tags"}
     given = [part for name, text in told.items() if name not in unset for part in (f"--{name}", text)]
     assert dataclasses.replace(settings(*given), consul=settings().consul) == settings()
+    assert settings("--docker", *given).registrator == settings("--docker").registrator
     assert settings(*given).consul.agents == settings().consul.agents
     assert settings(*given).consul.empty_guard == settings().consul.empty_guard
 
@@ -307,3 +309,96 @@ def test_consuls_switch_for_tls_holds_for_every_agent() -> None:
 def test_two_ttls_for_the_same_services_are_an_error() -> None:
     assert refusal("--dns-ttl", "5", "--dns-ttl", "6") == "--dns-ttl: the TTL of all services is given twice"
     assert refusal("--dns-ttl", "Web=5", "--dns-ttl", "web=6") == "--dns-ttl: web is given twice"
+
+
+def registrator(*argv: str, implied: bool = True, **environ: str) -> RegistratorSettings | None:
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    return read_settings(parser.parse_args([*RECURSOR, *argv]), environ, registrator=implied).registrator
+
+
+def test_the_registrator_runs_where_it_is_asked_for() -> None:
+    usual = RegistratorSettings(host=os.uname().nodename)
+    assert registrator(implied=False) is None
+    assert registrator("--internal", "--tags", "a", implied=False) is None
+    assert registrator() == usual
+    assert registrator("--docker", implied=False) == usual
+    assert registrator("--docker", "on", implied=False) == usual
+    assert registrator(CONSUL_EDGE_DOCKER="on", implied=False) == usual
+    assert registrator("--docker", "off") is None
+    assert registrator(CONSUL_EDGE_DOCKER="off") is None
+
+
+def test_the_engine_is_the_flags_or_that_of_dockers_own_variable_or_the_usual_one() -> None:
+    environ = {"DOCKER_HOST": "tcp://10.0.0.1:2375"}
+    for argv, twin, expected in (
+        (["--docker"], {}, "tcp://10.0.0.1:2375"),
+        ([], {"CONSUL_EDGE_DOCKER": "on"}, "tcp://10.0.0.1:2375"),
+        (["--docker", "unix:///run/d.sock"], {}, "unix:///run/d.sock"),
+        ([], {"CONSUL_EDGE_DOCKER": "unix:///run/d.sock"}, "unix:///run/d.sock"),
+        (["--docker", "unix:///run/d.sock"], {"CONSUL_EDGE_DOCKER": "off"}, "unix:///run/d.sock"),
+    ):
+        found = registrator(*argv, implied=False, **environ, **twin)
+        assert found is not None
+        assert found.docker == expected
+    assert refusal("--docker", DOCKER_HOST="ssh://a").startswith("DOCKER_HOST: 'ssh://a' is neither unix:///path nor")
+    assert refusal("--docker", "docker.sock").startswith("--docker: 'docker.sock' is neither unix:///path nor")
+    assert settings(DOCKER_HOST="ssh://a").registrator is None
+
+
+def test_every_setting_of_the_registrator_arrives() -> None:
+    found = registrator(
+        *("--docker", "tcp://10.0.0.1:2375", "--ip", "192.0.2.1", "--host-name", "edge-1", "--internal", "--explicit"),
+        *("--use-ip-from-label", "net.address", "--tags", r"edge,a\,b", "--ttl", "30s", "--ttl-refresh", "10s"),
+        *("--resync", "0", "--deregister", "on-success", "--retry-attempts", "2", "--retry-interval", "500ms"),
+        *("--cleanup", "off", "--adopt", "--deregister-on-exit"),
+    )
+    assert found == RegistratorSettings(
+        docker="tcp://10.0.0.1:2375",
+        host="edge-1",
+        ip="192.0.2.1",
+        internal=True,
+        explicit=True,
+        address_label="net.address",
+        tags=("edge", "a,b"),
+        ttl=30,
+        ttl_refresh=10,
+        resync=0,
+        deregister="on-success",
+        attempts=3,
+        retry_interval=0.5,
+        cleanup=False,
+        adopt=True,
+        deregister_on_exit=True,
+    )
+    assert registrator(CONSUL_EDGE_TAGS="a, b", CONSUL_EDGE_INTERNAL="on", CONSUL_EDGE_RETRY_ATTEMPTS="-1") == (
+        RegistratorSettings(host=os.uname().nodename, tags=("a", "b"), internal=True)
+    )
+
+
+def test_a_bare_switch_may_stand_before_any_flag() -> None:
+    found = registrator("--docker", "--internal", "--cleanup", "off", "--explicit", "no", implied=False)
+    assert found is not None
+    assert (found.internal, found.cleanup, found.explicit) == (True, False, False)
+
+
+@pytest.mark.parametrize(
+    ("argv", "reason"),
+    [
+        (["--ttl", "30s"], "--ttl: goes with --ttl-refresh, and that with --ttl"),
+        (["--ttl-refresh", "30s"], "--ttl: goes with --ttl-refresh, and that with --ttl"),
+        (
+            ["--ttl", "30s", "--ttl-refresh", "30s"],
+            "--ttl-refresh: must be less than --ttl, or checks would fail between two words",
+        ),
+        (["--deregister", "never"], "--deregister: 'never' is not one of always, on-success"),
+        (["--retry-attempts", "-2"], "--retry-attempts: '-2' is not a whole number"),
+        (["--retry-interval", "0"], "--retry-interval: must be more than 0"),
+        (["--ip", "edge.example"], "--ip: 'edge.example' is not an IP address"),
+        (["--host-name", "a:b"], "--host-name: 'a:b' is not the name of a machine (letters, digits, . _ -)"),
+        (["--use-ip-from-label", ""], "--use-ip-from-label: '' is not the name of a label"),
+        (["--internal", "perhaps"], "--internal: 'perhaps' is neither on nor off"),
+    ],
+)
+def test_what_the_registrator_cannot_do_is_refused_even_where_it_does_not_run(argv: list[str], reason: str) -> None:
+    assert refusal(*argv) == reason

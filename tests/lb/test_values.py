@@ -59,6 +59,18 @@ GOOD: list[tuple[Callable[[str], Any], str, Any]] = [
     (values.agent_url, "127.0.0.1", "http://127.0.0.1:8500"),
     (values.agent_url, "https://consul.example", "https://consul.example:443"),
     (values.agent_url, "http://[::1]:8500/", "http://[::1]:8500"),
+    (values.engine_url, "unix:///var/run/docker.sock", "unix:///var/run/docker.sock"),
+    (values.engine_url, "tcp://10.0.0.1:2375/", "tcp://10.0.0.1:2375"),
+    (values.engine_url, "tcp://[::1]:2375", "tcp://[::1]:2375"),
+    (values.attempts, "-1", 0),
+    (values.attempts, "0", 1),
+    (values.attempts, "5", 6),
+    (values.registered_address, "[2001:db8::1]", "2001:db8::1"),
+    (values.machine_name, "consul-1.example", "consul-1.example"),
+    (values.comma_list, "", ()),
+    (values.comma_list, ",,", ()),
+    (values.comma_list, "b, a ,b", ("b", "a", "b")),
+    (values.comma_list, r"/(;\,:-_)/,x\,", ("/(;,:-_)/", "x,")),
 ]
 
 BAD: list[tuple[Callable[[str], Any], str, str]] = [
@@ -87,6 +99,16 @@ BAD: list[tuple[Callable[[str], Any], str, str]] = [
     (values.agent_url, "http://a:http", "has a port that is none"),
     (values.agent_url, "http://a:65536", "has a port that is none"),
     *((values.agent_url, text, "is not the URL of an agent") for text in ("", "http://", "http://a/v1", "http://a?b")),
+    *(
+        (values.engine_url, text, "is neither unix")
+        for text in ("", "/run/docker.sock", "ssh://a", "npipe:////./pipe/d")
+    ),
+    *((values.engine_url, text, "is not the path of a socket") for text in ("unix://", "unix://docker.sock")),
+    *((values.engine_url, text, "is not tcp://host:port") for text in ("tcp://", "tcp://a", "tcp://:1", "tcp://u@a:1")),
+    *((values.engine_url, text, "is not a port") for text in ("tcp://a:0", "tcp://a:x", "tcp://a:65536")),
+    *((values.attempts, text, "is not a whole number") for text in ("", "-2", "1.5")),
+    *((values.registered_address, text, "others can connect to") for text in ("0.0.0.0", "::", "[::]")),
+    *((values.machine_name, text, "is not the name of a machine") for text in ("", "a:b", "a b", "\u00e4", "a" * 254)),
 ]
 
 

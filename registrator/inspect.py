@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from lb.errors import InspectError
 from registrator.model import Container, Health, Port, Protocol, Published
 
 Json = Mapping[str, Any]
+
+_HEALTHS: Mapping[str, Health] = {name: name for name in get_args(Health)}
+_PROTOCOLS: Mapping[str, Protocol] = {name: name for name in get_args(Protocol)}
 
 
 def container(document: Json) -> Container:
@@ -32,7 +35,8 @@ def container(document: Json) -> Container:
         running=_flag(state, "Running") and not _flag(state, "Restarting"),
         paused=_flag(state, "Paused"),
         exit_code=_number(state, "ExitCode"),
-        health=_health(_object(state, "Health")),
+        # "none" is none, and so is whatever a newer engine may say.
+        health=_HEALTHS.get(_text(_object(state, "Health"), "Status"), ""),
         network_mode=mode,
         networks={} if mode == "host" else _addresses(attached),
         ports=_ports(config, host, network),
@@ -61,32 +65,18 @@ def _addresses(attached: Mapping[str, Json]) -> dict[str, str]:
     return found
 
 
-def _health(health: Json) -> Health:
-    status = _text(health, "Status")
-    for known in get_args(Health):
-        if status == known:
-            return status  # type: ignore[return-value]  # it is one of the literals
-    return ""  # "none", and whatever a newer engine knows
-
-
 def _ports(config: Json, host: Json, network: Json) -> tuple[Port, ...]:
     published = _mapping(network, "Ports")
-    found = {}
-    for name in {*_mapping(config, "ExposedPorts"), *_mapping(host, "PortBindings"), *published}:
-        number, protocol = _port_name(name)
-        if protocol in get_args(Protocol):
-            bindings = published.get(name) or ()
-            found[number, protocol] = Port(number, protocol, _published(bindings, name))  # type: ignore[arg-type]
+    found: dict[tuple[int, Protocol], Port] = {}
+    for name in sorted({*_mapping(config, "ExposedPorts"), *_mapping(host, "PortBindings"), *published}):
+        number, _, protocol = name.partition("/")
+        if (known := _PROTOCOLS.get(protocol or "tcp")) is not None:
+            key = (_port(number, f"port {name}"), known)
+            found[key] = Port(*key, _published(published.get(name) or [], name))
     return tuple(found[key] for key in sorted(found))
 
 
-def _port_name(name: str) -> tuple[int, str]:
-    """`80/tcp` -> 80, tcp; Docker's own default is TCP."""
-    number, _, protocol = name.partition("/")
-    return _port(number, f"port {name}"), protocol or "tcp"
-
-
-def _published(bindings: Iterable[Json], name: str) -> tuple[Published, ...]:
+def _published(bindings: object, name: str) -> tuple[Published, ...]:
     """Where a port is published, best first: on all addresses, on one of the network, on loopback; IPv4 before IPv6.
 
     The twins that Docker lists for IPv4 and IPv6 are one.
@@ -95,6 +85,8 @@ def _published(bindings: Iterable[Json], name: str) -> tuple[Published, ...]:
         raise InspectError(f"NetworkSettings.Ports.{name} is no list of bindings")
     ranked = set()
     for binding in bindings:
+        if _text(binding, "HostPort") in ("", "0"):
+            continue  # wanted, but not there
         where = _text(binding, "HostIp")
         address = ipaddress.ip_address(_address(where, f"port {name}") if where else "0.0.0.0")
         port = _port(_text(binding, "HostPort"), f"port {name}")
@@ -109,12 +101,12 @@ def _labels(config: Json) -> dict[str, str]:
 
 
 def _environment(config: Json) -> dict[str, str]:
-    """The variables; of one that is set twice the last, as a process sees it."""
+    """The variables; of one that is set twice the last. A name alone, which only takes a variable away, is none."""
     lines = config.get("Env") or []
     if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
         raise InspectError("Config.Env is no list of texts")
     pairs = (_clean(line).partition("=") for line in lines)
-    return {name: value for name, _, value in pairs}
+    return {name: value for name, sign, value in pairs if sign}
 
 
 def _object(document: Json, key: str) -> Json:

@@ -98,17 +98,19 @@ def _accepted(
     wanted: Iterable[Registration], had: Mapping[str, Registered], adopt: bool, problems: list[Problem]
 ) -> dict[str, Registration]:
     """The registrations that can be, in the order of their IDs; of the others it is said why not."""
-    accepted: dict[str, Registration] = {}
+    first: dict[str, Registration] = {}
     for registration in sorted(wanted, key=lambda registration: (registration.id, registration.container)):
-        other = had.get(registration.id)
-        if holder := accepted.get(registration.id):
-            reason = f"container {holder.container[:12]} has the same service ID"
-            problems.append(Problem("registration", _subject(registration), reason))
-        elif other is None or OWNER in other.meta or (adopt and other.name == registration.name):
-            accepted[registration.id] = registration
+        holder = first.setdefault(registration.id, registration)
+        if holder != registration:
+            problems.append(_refusal(registration, f"container {holder.container[:12]} has the same service ID"))
+    accepted = {}
+    for service_id, registration in first.items():
+        other = had.get(service_id)
+        if other is None or OWNER in other.meta or (adopt and other.name == registration.name):
+            accepted[service_id] = registration
         else:
             reason = f"somebody else has registered service {other.name} with this ID"
-            problems.append(Problem("registration", _subject(registration), reason))
+            problems.append(_refusal(registration, reason))
     return accepted
 
 
@@ -116,5 +118,5 @@ def _where(service: Registration | Registered) -> tuple[str, str, int]:
     return service.name, service.address, service.port
 
 
-def _subject(registration: Registration) -> str:
-    return f"container {registration.container[:12]} {registration.id}"
+def _refusal(registration: Registration, reason: str) -> Problem:
+    return Problem("registration", f"container {registration.container[:12]} {registration.id}", reason)

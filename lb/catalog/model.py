@@ -86,8 +86,8 @@ class Node:
 class Problem:
     """Something of the catalog that is not used, by name and reason.
 
-    `kind` is a bounded label for metrics: `instance`, `option`, `route`, `listener`. `subject` names the
-    thing (`web/web-1@node`), `reason` says why, in a clause.
+    `kind` is a bounded label for metrics: `instance`, `option`, `route`, `listener`, and `registration` for what a
+    container wants to be registered as. `subject` names the thing (`web/web-1@node`), `reason` says why, in a clause.
     """
 
     kind: str

@@ -208,6 +208,8 @@ def _registrator(found: Mapping[str, Any], environ: Mapping[str, str], *, implie
     settings: RegistratorSettings = _section(RegistratorSettings, found, _REGISTRATOR)
     if bool(settings.ttl) != bool(settings.ttl_refresh):
         raise SettingsError("--ttl", "goes with --ttl-refresh, and that with --ttl")
+    if 0 < settings.ttl < 1:
+        raise SettingsError("--ttl", "must be 1s at least")
     if settings.ttl and settings.ttl_refresh >= settings.ttl:
         raise SettingsError("--ttl-refresh", "must be less than --ttl, or checks would fail between two words")
     docker = found.get("docker", "" if implied else None)

@@ -24,11 +24,17 @@ HEALTH_TTL = 300.0
 
 HEALTH_REFRESH = HEALTH_TTL / 3
 
+SHORTEST, LONGEST = 0.001, 8760 * 3600.0
+"""Seconds of any duration: what rounds to nothing, and what overflows, Consul would refuse with the whole service."""
+
+MAX_VALUE = 4096
+"""Octets of a path or a command."""
+
 STATUSES: tuple[Status, ...] = ("passing", "warning", "critical")
 
-_STEP = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h)")
+_STEP = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _METHOD = re.compile(r"[A-Z]{1,16}")
-_LONGEST_DURATION = 64
 _OPTIONS = frozenset(
     (
         *("interval", "timeout", "initial_status", "deregister_after"),
@@ -52,10 +58,6 @@ class Subject:
         """Host and port as they stand in a URL."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
-    def value(self, key: str) -> str:
-        """What `SERVICE_CHECK_<key>` says; empty if it is not there."""
-        return self.said[f"check_{key}"].value if f"check_{key}" in self.said else ""
-
 
 def is_check_key(key: str) -> bool:
     """Whether a key (lower case, without prefix and port) is about the check."""
@@ -72,6 +74,8 @@ def check_of(subject: Subject, settings: RegistratorSettings, complaints: Compla
         if said is None or not said.value or (needs_tcp and subject.protocol == "udp"):
             continue
         try:
+            if len(said.value.encode()) > MAX_VALUE:
+                raise OptionError(f"has more than {MAX_VALUE} octets")
             definition = build(subject, said.value)
         except OptionError as error:
             complaints.add(said.key, str(error))
@@ -144,18 +148,18 @@ class _Reader:
             return None
         try:
             return parse(said.value)
-        except (OptionError, ValueError) as error:
+        except OptionError as error:
             self._complaints.add(said.key, str(error))
             return None
 
 
 def duration(text: str) -> str:
-    """Return a duration as Go writes it (`10s`, `1m30s`, `500ms`), more than 0. Raises OptionError."""
-    rest, numbers = text[: _LONGEST_DURATION + 1], []
+    """Return a duration as Go writes it (`10s`, `1m30s`), from a millisecond to a year. Raises OptionError."""
+    rest, seconds = text[:64], 0.0
     while match := _STEP.match(rest):
-        numbers.append(float(match[1]))
+        seconds += float(match[1]) * _SECONDS[match[2]]
         rest = rest[match.end() :]
-    if rest or not any(numbers):
+    if rest or len(text) > 64 or not SHORTEST <= seconds <= LONGEST:
         raise OptionError(f"{text[:40]!r} is not a duration, such as 10s or 1m30s")
     return text
 
@@ -174,7 +178,10 @@ def _method(text: str) -> str:
 
 
 def _boolean(text: str) -> bool:
-    return values.boolean(text)
+    try:
+        return values.boolean(text[:40])
+    except ValueError as error:
+        raise OptionError(str(error)) from None
 
 
 def _path(text: str) -> str:

@@ -11,6 +11,9 @@ from registrator.model import Container
 
 PREFIX = "SERVICE_"
 
+MAX_SHOWN = 160
+"""Characters of a key that are shown."""
+
 _OF_PORT = re.compile(r"([0-9]{1,5})_(.+)", re.DOTALL)
 
 
@@ -56,7 +59,7 @@ class Complaints:
 
     def add(self, about: str, reason: str) -> None:
         """Name a key, or another part of the container, and what is wrong with it."""
-        self._found[Problem("registration", f"{self._name} {about}", reason)] = None
+        self._found[Problem("registration", f"{self._name} {about[:MAX_SHOWN]}", reason)] = None
 
     def all(self) -> list[Problem]:
         """All of them, in the order in which they were found."""

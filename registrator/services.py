@@ -26,6 +26,10 @@ MAX_META_VALUE = 512
 MAX_NAME = 255
 """The longest name and ID of a service, in octets."""
 
+MAX_TAGS = 128
+MAX_TAG = 1024
+"""Octets."""
+
 LOOPBACK = "127.0.0.1"
 """Where the agent looks for what has no address of its own: it is on the same host."""
 
@@ -166,8 +170,13 @@ class _Reading:
         return text
 
     def _tags(self, port: Port, said: Mapping[str, Said]) -> tuple[str, ...]:
-        own = values.comma_list(_value(said, "tags"))
-        return tuple(dict.fromkeys((*own, *self._settings.tags, *(("udp",) if port.protocol == "udp" else ()))))
+        given = values.comma_list(_value(said, "tags"))
+        own = [tag for tag in given if len(tag.encode()) <= MAX_TAG][:MAX_TAGS]
+        if len(own) < len(given):
+            reason = f"of {len(given)} tags {len(own)} are taken: at most {MAX_TAGS}, each of at most {MAX_TAG} octets"
+            self._complaints.add(said["tags"].key, reason)
+        udp = ("udp",) if port.protocol == "udp" else ()
+        return tuple(dict.fromkeys((*own, *self._settings.tags, *udp)))
 
     def _place(self, port: Port, said: Mapping[str, Said]) -> _Place | None:
         """Where the port is reached; None, and a complaint, if that is nowhere."""
@@ -194,7 +203,7 @@ class _Reading:
             return networks[wanted]
         if wanted:
             attached = ", ".join(sorted(networks)) or "none"
-            self._complaints.add(said["network"].key, f"it has no address on {wanted!r}; on {attached}")
+            self._complaints.add(said["network"].key, f"it has no address on {wanted[:60]!r}; on {attached}")
         if self._container.network_mode in networks:
             return networks[self._container.network_mode]
         return networks[min(networks)] if networks else ""

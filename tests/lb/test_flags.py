@@ -391,6 +391,7 @@ def test_a_bare_switch_may_stand_before_any_flag() -> None:
             ["--ttl", "30s", "--ttl-refresh", "30s"],
             "--ttl-refresh: must be less than --ttl, or checks would fail between two words",
         ),
+        (["--ttl", "500ms", "--ttl-refresh", "100ms"], "--ttl: must be 1s at least"),
         (["--deregister", "never"], "--deregister: 'never' is not one of always, on-success"),
         (["--retry-attempts", "-2"], "--retry-attempts: '-2' is not a whole number"),
         (["--retry-interval", "0"], "--retry-interval: must be more than 0"),

@@ -219,6 +219,14 @@ def test_tags() -> None:
     assert one(udp, tags=("edge",)).tags == ("a", "edge", "udp")
 
 
+def test_tags_have_limits() -> None:
+    tags = ["x" * 1024, "x" * 1025, *(str(number) for number in range(200))]
+    found, problems = read(web(labels={"SERVICE_TAGS": ",".join(tags)}))
+    assert found[0].tags == ("x" * 1024, *(str(number) for number in range(127)))
+    reason = "of 202 tags 128 are taken: at most 128, each of at most 1024 octets"
+    assert problems == [f"web.1 SERVICE_TAGS: {reason}"]
+
+
 def test_any_other_key_is_meta() -> None:
     labels = {"SERVICE_LB_POLICY": "least_conn", "SERVICE_80_LB_MAX_FAILS": "5", "SERVICE_443_LB_HOST": "x"}
     labels |= {"SERVICE_Region": "eu", "SERVICE_EMPTY": "", "SERVICE_2FA_MODE": "on", "SERVICE_": "x", "SERVICE": "x"}
@@ -417,6 +425,7 @@ def test_a_udp_port_is_not_checked_by_tcp() -> None:
     ("key", "value", "reason", "expected"),
     [
         ("HTTP", "health", "'health' is not a path: it does not begin with /", None),
+        ("HTTP", "/" + "x" * 4096, "has more than 4096 octets", None),
         ("HTTP", "/a b", "a path has no spaces and no control characters", None),
         ("HTTPS", "https://x/", "'https://x/' is not a path: it does not begin with /", None),
         ("TTL", "30", "'30' is not a duration, such as 10s or 1m30s", None),
@@ -480,13 +489,15 @@ def test_a_key_that_checks_do_not_have_is_meta_and_named() -> None:
     assert problems == ["web.1 SERVICE_CHECK_INTERVALL: there is no such key for a check: it is taken for meta"]
 
 
-@pytest.mark.parametrize("text", ["10s", "1m30s", "500ms", "1.5h", ".5s", "10us", "10\u00b5s", "1h0m0s"])
+@pytest.mark.parametrize("text", ["10s", "1m30s", "500ms", "1.5h", ".5s", "5000us", "5000\u00b5s", "1h0m0s", "8760h"])
 def test_durations_that_go_reads(text: str) -> None:
     found = definition(web(labels={"SERVICE_CHECK_TTL": text}))
     assert found == {"TTL": text}
 
 
-@pytest.mark.parametrize("text", ["10", "s", "1 s", "1d", "0m0s", ".s", "1e3s", "\u0661s", "1s" * 40])
+@pytest.mark.parametrize(
+    "text", ["10", "s", "1 s", "1d", "0m0s", ".s", "1e3s", "\u0661s", "1s" * 40, "1us", "9999999h"]
+)
 def test_durations_that_it_does_not_read(text: str) -> None:
     found, problems = read(web(labels={"SERVICE_CHECK_TTL": text}))
     assert ([r.check for r in found], len(problems)) == ([None], 1)

@@ -14,6 +14,7 @@
     ├── WireError               a connection begins with no usable ClientHello or PROXY header; `.kind` says how
     ├── UpstreamError           an attempt on an instance failed; `.status` is 502 to 504
     ├── ListenError             an address cannot be listened on
+    ├── EngineError             Docker could not be asked, or its answer is of no use
     ├── InspectError            what Docker says of a container is not what its API promises
     └── ReportError             what a worker says it has counted is no report
 
@@ -110,6 +111,10 @@ class UpstreamError(EdgeError):
 
 class ListenError(EdgeError):
     """An address cannot be listened on; the text names it and the reason."""
+
+
+class EngineError(EdgeError):
+    """The Docker engine does not answer, or not as its API promises; the text names its address and the reason."""
 
 
 class InspectError(EdgeError):

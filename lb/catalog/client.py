@@ -107,11 +107,13 @@ class Agent:
         consistency: Consistency = "stale",
         index: int = 0,
         wait: float = 0.0,
+        content_hash: str = "",
         matching: str = "",
         datacenter: str = "",
     ) -> Answer:
         """GET `path`; with an `index`, block for up to `wait` seconds until there is a higher one.
 
+        With a `content_hash` (paths of the agent's own know no index) block until the content has another one.
         `matching` is a filter expression of Consul; `datacenter` is asked about instead of that of the settings.
         Raises `AgentUnreachable`, `AgentRefused` or `BadAnswer`.
         """
@@ -119,8 +121,9 @@ class Agent:
         timeout = READ_TIMEOUT
         if consistency == "stale":
             params.append(("stale", ""))
-        if index:
-            params += [("index", str(index)), ("wait", f"{max(1, round(wait * 1000))}ms")]
+        if index or content_hash:
+            params.append(("index", str(index)) if index else ("hash", content_hash))
+            params.append(("wait", f"{max(1, round(wait * 1000))}ms"))
             timeout = wait + wait / 16 + MARGIN  # Consul adds up to a sixteenth to spread its callers
         if matching:
             params.append(("filter", matching))

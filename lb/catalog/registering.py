@@ -12,13 +12,15 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from lb.catalog.client import Agent, Token
-from lb.errors import BadAnswer
+from lb.errors import AgentRefused, BadAnswer
 from lb.settings import ConsulSettings
 
 Status = Literal["passing", "warning", "critical"]
 
 CONNECTIONS = 8
-"""TCP connections for writes; what more is written at once waits for one."""
+"""TCP connections to the agent; what more is asked or written at once waits for one."""
+
+_NOT_FOUND = 404
 
 
 class LocalAgent:
@@ -30,6 +32,7 @@ class LocalAgent:
     def __init__(self, settings: ConsulSettings, hide: Callable[[str], None] = lambda _: None) -> None:
         # An agent's own paths know no datacenter.
         settings = replace(settings, max_connections=CONNECTIONS, datacenter="")
+        self._wait = settings.wait
         self._agent = Agent(settings.agents[0], settings, Token(settings, hide))
 
     @property
@@ -53,6 +56,26 @@ class LocalAgent:
     async def checks(self) -> dict[str, Any]:
         """Return the checks of the agent's node and services, by ID, as its API shows them."""
         return await self._get("/v1/agent/checks")
+
+    async def content_hash(self, service_id: str, other_than: str = "") -> str:
+        """Return what changes with the definition of a service; empty if the agent has no such service.
+
+        With `other_than`, wait for up to `ConsulSettings.wait` seconds until it is not that any more.
+        """
+        path = f"/v1/agent/service/{quote(service_id, safe='')}"
+        try:
+            answer = await self._agent.get(
+                path, consistency="default", content_hash=other_than, wait=self._wait if other_than else 0.0
+            )
+        except AgentRefused as error:
+            if error.status == _NOT_FOUND:
+                return ""
+            raise
+        body = answer.body
+        content_hash = body.get("ContentHash") if isinstance(body, dict) else None
+        if not isinstance(content_hash, str):
+            raise BadAnswer(f"{path} has no ContentHash")
+        return content_hash
 
     async def register(self, service: Mapping[str, Any]) -> None:
         """Register a service (the body of `/v1/agent/service/register`), in place of one with the same ID.

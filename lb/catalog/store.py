@@ -7,12 +7,13 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 from lb.catalog import codec
+from lb.catalog.departures import BOUND, Departed, Departures
 from lb.catalog.model import Node, Problem, Service, Snapshot
 from lb.errors import BadAnswer
 
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 Subscriber = Callable[[Snapshot], None]
 
 FILE_NAME = "catalog.jsonl"
+
+_EXPIRY_SLACK = 0.1
+"""Seconds by which a timer may be early."""
 
 _MAX_FILE = 512 << 20
 _WRITE_INTERVAL = 1.0
@@ -37,7 +41,10 @@ class Store:
     """
 
     def __init__(self, state_dir: Path | None = None) -> None:
-        self._snapshot = Snapshot(fresh=False)
+        self._whole = Snapshot(fresh=False)  # with those that departed
+        self._snapshot = self._whole
+        self._departures = Departures()
+        self._republishing: asyncio.Handle | None = None
         self._subscribers: list[Subscriber] = []
         self._path = None if state_dir is None else state_dir / FILE_NAME
         self._writer: asyncio.Task[None] | None = None
@@ -77,6 +84,36 @@ class Store:
         if self._path is not None and self._writer is None:
             self._writer = asyncio.get_running_loop().create_task(self._write_soon(), name="catalog-writer")
         return snapshot
+
+    def depart(self, instances: Iterable[Departed]) -> None:
+        """Leave out instances that have ended, until the catalog tells of it: see `Departures`.
+
+        A snapshot without them is published at the end of the loop's turn.
+        """
+        now = time.monotonic()
+        for who in instances:
+            self._departures.depart(who, self._whole.services, now)
+        self._republish()
+        asyncio.get_running_loop().call_later(BOUND + _EXPIRY_SLACK, self._expire)
+
+    def come_back(self, instance: Departed, address: str, port: int) -> None:
+        """Note that an instance that has ended is registered again, with this address (empty: its node's) and port."""
+        self._departures.come_back(instance, address, port)
+        self._republish()
+
+    def _expire(self) -> None:
+        self._departures.expire(time.monotonic())
+        self._republish()
+
+    def _republish(self) -> None:
+        """Publish what is known already once more, if those that departed make it another one."""
+        if self._republishing is None:
+            self._republishing = asyncio.get_running_loop().call_soon(self._publish_again)
+
+    def _publish_again(self) -> None:
+        self._republishing = None
+        if self._departures.without(self._whole.services) != self._snapshot.services:
+            self._publish(self._whole)
 
     def load(self) -> Snapshot | None:
         """Publish the catalog kept on disk, as one that is not fresh; None if there is none or it is of no use."""
@@ -122,7 +159,11 @@ class Store:
             await self._writer
 
     def _publish(self, snapshot: Snapshot) -> Snapshot:
-        snapshot = replace(snapshot, generation=self._snapshot.generation + 1)
+        self._whole = snapshot
+        services = snapshot.services
+        if self._departures:
+            services = MappingProxyType(dict(self._departures.without(services)))
+        snapshot = replace(snapshot, services=services, generation=self._snapshot.generation + 1)
         self._snapshot = snapshot
         for callback in tuple(self._subscribers):
             try:

@@ -1,0 +1,147 @@
+"""Which containers run, and what each is to be registered as (pure).
+
+What Docker tells comes in two ways that may cross: events, and inspections that were asked for before the latest
+event. Each container therefore has a turn, which every word of an event raises: a word that was asked for in an earlier
+turn is not taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from lb.catalog.model import Problem
+from lb.settings import RegistratorSettings
+from registrator.model import Container, Registration
+from registrator.services import registrations, service_ids, stays
+
+Found = Container | str | None
+"""What an inspection brought: a container, what is wrong with the answer, or None where there is no container."""
+
+
+class Roster:
+    """The containers of one engine. `complete` once there was a full comparison with it.
+
+    `node` is the name of the agent's node, which registrations carry; until it is known nothing is wanted.
+    """
+
+    def __init__(self, settings: RegistratorSettings) -> None:
+        self._settings = settings
+        self._containers: dict[str, Container] = {}
+        self._failed: dict[str, Container] = {}  # ended, and registered on all the same
+        self._unreadable: dict[str, str] = {}
+        self._made: dict[str, tuple[list[Registration], list[Problem]]] = {}
+        self._turns: dict[str, int] = {}
+        self._turn = 0
+        self._compared = 0  # the turn of the last comparison
+        self._node = ""
+        self.complete = False
+
+    def __len__(self) -> int:
+        return len(self._containers)
+
+    def __contains__(self, container: str) -> bool:
+        return container in self._containers
+
+    @property
+    def node(self) -> str:
+        """The name of the agent's node."""
+        return self._node
+
+    @node.setter
+    def node(self, name: str) -> None:
+        if name != self._node:
+            self._node = name
+            self._made.clear()
+
+    # What Docker tells
+
+    def turn(self) -> int:
+        """Return what an inspection that is begun now is to be told with."""
+        return self._turn
+
+    def touch(self, container: str) -> None:
+        """Note that something has happened to a container: what was asked before tells nothing any more."""
+        self._turn += 1
+        self._turns[container] = self._turn
+
+    def end(self, container: str, exit_code: int) -> list[Registration]:
+        """Take off a container that has ended; return what it was to be registered as and is no more."""
+        self.touch(container)
+        return self._end(container, exit_code)
+
+    def forget(self, container: str) -> None:
+        """Forget a container that was removed."""
+        self.touch(container)
+        self._end(container, 0)
+        self._failed.pop(container, None)
+
+    def tell(self, container: str, found: Found, turn: int) -> list[Registration]:
+        """Take over what an inspection that was begun in `turn` brought; return what is registered no more.
+
+        Of a container that cannot be read, what was known before stays.
+        """
+        if self._turns.get(container, 0) > turn:
+            return []
+        if isinstance(found, str):
+            self._unreadable[container] = found
+            return []
+        self._unreadable.pop(container, None)
+        if found is None or not found.running:
+            return self._end(container, 0 if found is None else found.exit_code)
+        self._failed.pop(container, None)
+        if self._containers.get(container) != found:
+            self._containers[container] = found
+            self._made.pop(container, None)
+        return []
+
+    def compare(self, found: Mapping[str, Found], turn: int) -> list[Registration]:
+        """Take over all inspections of a full comparison that was begun in `turn`: what is not in it has ended."""
+        gone: list[Registration] = []
+        for container in [*found, *(known for known in self._known() if known not in found)]:
+            gone += self.tell(container, found.get(container), turn)
+        # An inspection that was begun before the last comparison is over by now.
+        self._turns = {container: last for container, last in self._turns.items() if last > self._compared}
+        self._compared = turn
+        self.complete = True
+        return gone
+
+    def _known(self) -> list[str]:
+        return [*self._containers, *(one for one in self._unreadable if one not in self._containers)]
+
+    def tell_failed(self, containers: Iterable[Container], turn: int) -> None:
+        """Take over which of the containers that have ended stay registered."""
+        for one in containers:
+            if self._turns.get(one.id, 0) <= turn and not one.running and stays(one.exit_code, self._settings):
+                self._failed[one.id] = one
+
+    def _end(self, container: str, exit_code: int) -> list[Registration]:
+        known = self._containers.pop(container, None)
+        made, _ = self._made.pop(container, ([], []))
+        self._unreadable.pop(container, None)
+        if known is not None and stays(exit_code, self._settings):
+            self._failed[container] = known
+            return []
+        return made
+
+    # What follows from it
+
+    def wanted(self) -> list[Registration]:
+        """What is to be registered, by container; nothing while no agent is known."""
+        return [registration for made, _ in self._all() for registration in made]
+
+    def kept(self) -> set[str]:
+        """The service IDs that stay registered although their containers have ended."""
+        return {one for container in self._failed.values() for one in service_ids(container, self._settings)}
+
+    def problems(self) -> list[Problem]:
+        """What of the containers cannot be used."""
+        unreadable = [Problem("container", one, reason) for one, reason in sorted(self._unreadable.items())]
+        return unreadable + [problem for _, problems in self._all() for problem in problems]
+
+    def _all(self) -> list[tuple[list[Registration], list[Problem]]]:
+        if not self._node:
+            return []
+        for identifier, container in self._containers.items():
+            if identifier not in self._made:
+                self._made[identifier] = registrations(container, self._settings, self._node)
+        return [self._made[identifier] for identifier in sorted(self._containers)]

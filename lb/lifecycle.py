@@ -16,6 +16,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from lb.board.area import Board, BoardError
@@ -52,7 +53,7 @@ class Service:
     """Runs one node until it is told to end, or another program has taken over."""
 
     def __init__(self, settings: Settings, hide: Callable[[str], None]) -> None:
-        self._settings = settings
+        self._settings = settings if settings.serves else replace(settings, workers=0)
         self._hide = hide
         self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
         self._notifier = Notifier(os.environ, os.getpid())
@@ -110,7 +111,7 @@ class Service:
         self._notifier.ready(self._serving())
 
     def _serving(self) -> str:
-        return f"serving with {self._crew.size} workers"
+        return f"serving with {self._crew.size} workers" if self._settings.serves else "registering containers"
 
     def _make_crew(self, estate: Estate | None, settings: Settings) -> Crew:
         board, ledger, version = self._board(estate.board if estate is not None else None)
@@ -134,7 +135,7 @@ class Service:
                     # Old workers go on to acknowledge updates of the old program, whose numbers mean nothing here.
                     return board, ledger, left.version + VERSIONS_APART
                 log.warning("the balancing state is not taken over: it has no room for %d more workers", workers)
-        board = Board.create(COLUMNS * workers, ROWS)
+        board = Board.create(COLUMNS * max(1, workers), ROWS)
         return board, Ledger(board), 0
 
     async def _take_over(self, predecessor: Predecessor) -> None:

@@ -1,4 +1,7 @@
-"""One node, put together: the catalog watch, the sockets, the data plane, the admin server; started, and drained."""
+"""One node, put together: the catalog watch, the sockets, the data plane, the registrator, the admin server.
+
+A node that serves nobody (no plane is on) follows no catalog: it is there for its registrator.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from lb.planes import OwnPlanes, Planes
 from lb.settings import Address, Settings
 from lb.sockets import Inherited
 from lb.version import VERSION
+from registrator.loop import Registrator
 
 _CANCEL_AGAIN = 0.2  # seconds
 
@@ -66,6 +70,9 @@ class Node:
             self.planes.closed,
         )
         self._admin: AdminServer | None = None
+        self.registrator: Registrator | None = None
+        if settings.registrator is not None:
+            self.registrator = Registrator(settings.registrator, settings.consul, self.store, hide)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -90,14 +97,19 @@ class Node:
             await self._close(0.0)
             raise
         self.store.subscribe(self._apply)
-        self._confirming = asyncio.get_running_loop().create_task(
-            self._confirmation.tell(self.planes.confirm), name="catalog confirmation"
-        )
-        self._watching = asyncio.get_running_loop().create_task(self._watcher.run(), name="catalog watch")
+        if self._settings.serves:
+            loop = asyncio.get_running_loop()
+            telling = self._confirmation.tell(self.planes.confirm)
+            self._confirming = loop.create_task(telling, name="catalog confirmation")
+            self._watching = loop.create_task(self._watcher.run(), name="catalog watch")
 
     async def show(self) -> None:
-        """Begin to answer on the admin address: the last thing to be started."""
-        panel = Panel(self.store, self._watcher, self.keeper, self.planes, self.ready, self.failed_upgrades)
+        """Begin to register, and to answer on the admin address: what only one program at a time may do."""
+        if self.registrator is not None:
+            self.registrator.start()
+        panel = Panel(
+            self.store, self._watcher, self.keeper, self.planes, self.ready, self.failed_upgrades, self.registrator
+        )
         for place, shared in self.keeper.places.items():
             if place.kind == "admin":
                 self._admin = AdminServer(panel.sources())
@@ -108,6 +120,7 @@ class Node:
                 version=VERSION,
                 workers=self.planes.size,
                 **{kind: self._where(kind) for kind in ("http", "tls", "dns-udp", "admin")},
+                docker="off" if self._settings.registrator is None else self._settings.registrator.docker,
             ),
         )
 
@@ -120,7 +133,7 @@ class Node:
         self._draining = True
         log.info("draining", extra=fields(delay=drain.delay, timeout=drain.timeout))
         await asyncio.sleep(drain.delay)
-        await self._close(drain.timeout)
+        await self._close(drain.timeout, leaving=True)
         log.info("stopped")
 
     async def abort(self) -> None:
@@ -134,6 +147,7 @@ class Node:
     async def draw_back(self) -> None:
         """Leave the catalog and the admin server to another program, which has all sockets."""
         self._draining = True
+        await self._stop_registering()
         await self._stop_watching()
         self.store.abandon()
         await self._hide()
@@ -148,15 +162,22 @@ class Node:
         log.error("upgrade failed", extra=fields(reason=reason))
 
     async def watching(self) -> None:
-        """Wait until the watch on the catalog ends, which it never should; raises what it ended with."""
-        assert self._watching is not None
+        """Wait until the watch on the catalog ends, which it never should; raises what it ended with.
+
+        A node that serves nobody waits for its registrator; one that does goes on without it.
+        """
+        if self._watching is None:
+            assert self.registrator is not None
+            await self.registrator.wait()
+            return
         await asyncio.wait({self._watching})
         if not self._watching.cancelled():
             self._watching.result()
 
-    async def _close(self, grace: float) -> None:
+    async def _close(self, grace: float, *, leaving: bool = False) -> None:
         self.keeper.withdraw()
         await self.planes.drain(grace)
+        await self._stop_registering(leaving=leaving)
         await self._stop_watching()
         await self.store.close()
         await self._hide()
@@ -166,6 +187,10 @@ class Node:
         if self._admin is not None:
             await self._admin.stop()
             self._admin = None
+
+    async def _stop_registering(self, *, leaving: bool = False) -> None:
+        if self.registrator is not None:
+            await self.registrator.stop(leaving=leaving)
 
     async def _stop_watching(self) -> None:
         if self._confirming is not None:
@@ -188,13 +213,25 @@ class Node:
         """Whether traffic should be sent here, and what there is against it or worth knowing."""
         if self._draining:
             return False, ["draining"]
+        notes = self._registrator_notes()
+        if not self._settings.serves:
+            settled = self.registrator is not None and self.registrator.settled
+            return settled, notes if settled else [*notes, "not all containers are registered yet"]
         if not self.store.snapshot.generation:
             return False, ["no catalog yet"]
         if not self.planes.serving:
             return False, ["no worker serves the catalog yet"]
-        notes = []
         if not self.store.snapshot.fresh:
             notes.append("the catalog was read from disk and is not confirmed by an agent yet")
         elif not self._watcher.status.connected:
             notes.append("no agent answers: serving the last good catalog")
         return True, notes
+
+    def _registrator_notes(self) -> list[str]:
+        if self.registrator is None:
+            return []
+        if self.registrator.failure:
+            return [f"the registrator has given up: {self.registrator.failure}"]
+        stats = self.registrator.stats
+        sides = (("Docker", stats.docker), ("the agent of this host", stats.consul))
+        return [f"{name} does not answer the registrator: {side.error}" for name, side in sides if side.error]

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dnsserver.metrics import DnsCollector
@@ -14,7 +15,7 @@ from lb.catalog.store import Store
 from lb.catalog.watcher import Watcher
 from lb.keeper import SocketKeeper
 from lb.observe.admin import AdminSources
-from lb.observe.metrics import Metrics
+from lb.observe.metrics import Families, Metrics
 from lb.observe.views import (
     CatalogView,
     EndpointView,
@@ -29,6 +30,8 @@ from lb.observe.views import (
 )
 from lb.planes import Planes
 from lb.version import VERSION
+from registrator.loop import Registrator
+from registrator.metrics import RegistratorCollector
 
 Ready = Callable[[], tuple[bool, list[str]]]
 
@@ -36,7 +39,7 @@ Ready = Callable[[], tuple[bool, list[str]]]
 class Panel:
     """Looks at the parts of a node, each time anew.
 
-    `ready` tells whether the node should get traffic, and what is against it.
+    `ready` tells whether the node should get traffic, and what is against it. Without workers it serves nobody.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Panel:
         planes: Planes,
         ready: Ready,
         failed_upgrades: Sequence[str],
+        registrator: Registrator | None = None,
     ) -> None:
         self._started = time.monotonic()
         self._store = store
@@ -55,6 +59,7 @@ class Panel:
         self._planes = planes
         self._ready = ready
         self._failed_upgrades = failed_upgrades
+        self._registrator = registrator
         self._has_dns = bool(keeper.addresses("dns-udp"))
         self._metrics = Metrics(
             planes.stats,
@@ -64,8 +69,14 @@ class Panel:
             problems=self.problems,
             access_log=planes.log_counts,
             workers=self._workers,
-            extra=[DnsCollector(planes.dns_stats).collect] if self._has_dns else [],
+            extra=list(self._collectors()),
         )
+
+    def _collectors(self) -> Iterator[Families]:
+        if self._has_dns:
+            yield DnsCollector(self._planes.dns_stats).collect
+        if self._registrator is not None:
+            yield RegistratorCollector(self._registrator).collect
 
     def sources(self) -> AdminSources:
         """Return what the admin server asks."""
@@ -79,14 +90,19 @@ class Panel:
         )
 
     def problems(self) -> tuple[Problem, ...]:
-        """What of the catalog is not used."""
-        return self._store.snapshot.problems + self._planes.balancer.problems + self._keeper.problems
+        """What of the catalog is not used, and what of the containers is not registered."""
+        found = self._store.snapshot.problems + self._planes.balancer.problems + self._keeper.problems
+        return found if self._registrator is None else found + self._registrator.problems
 
     def _workers(self) -> WorkersView:
         return self._planes.workers() or WorkersView()
 
     def _catalog(self) -> CatalogView:
-        return catalog_view(self._store.snapshot, self._watcher.status, time.monotonic())
+        view = catalog_view(self._store.snapshot, self._watcher.status, time.monotonic())
+        if self._registrator is None or self._planes.size:
+            return view
+        agent = self._registrator.stats.consul  # nobody else asks Consul anything
+        return replace(view, connected=agent.connected, last_error=agent.error)
 
     def _endpoints(self) -> Iterator[EndpointView]:
         now = int(asyncio.get_running_loop().time())
@@ -117,4 +133,5 @@ class Panel:
             problems=self.problems(),
         )
         upgrades = {"failed": len(self._failed_upgrades), "error": "".join(self._failed_upgrades[-1:])}
-        return {"pid": os.getpid(), **status, "upgrades": upgrades}
+        registrator = None if self._registrator is None else self._registrator.status()
+        return {"pid": os.getpid(), **status, "registrator": registrator, "upgrades": upgrades}

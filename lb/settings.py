@@ -257,3 +257,8 @@ class Settings:
     log: LogSettings = LogSettings()
     registrator: RegistratorSettings | None = None
     workers: int = 1
+
+    @property
+    def serves(self) -> bool:
+        """Whether there is any plane that serves clients."""
+        return any(plane is not None for plane in (self.http, self.tcp, self.tls, self.dns))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -53,8 +53,10 @@ class Engine:
             read_bufsize=LINE,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
+        # With a connector of ours the library wants to hear a host's name where a socket has none.
+        url = "unix://localhost" if isinstance(connector, aiohttp.UnixConnector) else address
         self._docker = aiodocker.Docker(
-            url=address, connector=connector, session=self._session, timeout=self._session.timeout
+            url=url, connector=connector, session=self._session, timeout=self._session.timeout
         )
 
     async def time(self) -> int:
@@ -91,13 +93,13 @@ class Engine:
         except _Useless as error:
             raise InspectError(str(error)) from error
 
-    async def events(self, since: int) -> AsyncIterator[Event]:
+    async def events(self, since: int) -> AsyncGenerator[Event, None]:
         """Yield what happens, from the moment `since` (nanoseconds of the engine's clock) on.
 
         Ends when the engine ends; raises EngineError. To be closed by `aclose` when no more is wanted.
         """
         stream = aiodocker.events.DockerEvents(self._docker)  # type: ignore[no-untyped-call]
-        queue = stream.subscribe(create_task=False)
+        queue = stream.subscribe(create_task=False)  # type: ignore[no-untyped-call]
         seconds, nanoseconds = divmod(since, 1_000_000_000)
         filters = {"type": TYPES, "event": KINDS}
         reading = asyncio.create_task(
@@ -116,7 +118,7 @@ class Engine:
 
     async def _read(self, stream: aiodocker.events.DockerEvents, **params: Any) -> None:
         async with self._errors():
-            await stream.run(**params)  # type: ignore[no-untyped-call]
+            await stream.run(**params)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -132,7 +134,7 @@ class Engine:
         except aiodocker.DockerError as error:
             if error.status in range(400, 600):
                 raise _Refused(error.status, str(error.message)[:200]) from error
-            raise EngineError(str(error.message)) from error
+            raise EngineError(f"{self.address}: {error.__context__ or error.message}") from error
         except TimeoutError:
             raise _Useless(f"{self.address}: no answer within {TIMEOUT:g} s") from None
         except (aiohttp.ClientPayloadError, ValueError, TypeError, LookupError, RecursionError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
@@ -140,10 +141,11 @@ class Follower:
     # What happens
 
     async def _listen(self, since: int) -> None:
-        async for event in self._engine.events(since):
-            self._stats.events[event.kind] += 1
-            self._last_event = max(self._last_event, event.time)
-            self._take(event)
+        async with contextlib.aclosing(self._engine.events(since)) as events:
+            async for event in events:
+                self._stats.events[event.kind] += 1
+                self._last_event = max(self._last_event, event.time)
+                self._take(event)
 
     def _take(self, event: Event) -> None:
         """Do what follows from one event; nothing here waits for anything."""

@@ -52,7 +52,7 @@ MAY_IMPORT: dict[str, str] = {
         "lb.sockets lb.errors dnsserver"
     ),
     "lb.planes": "lb.dataplane lb.proxy lb.observe lb.catalog.model lb.settings lb.sockets dnsserver",
-    "lb.panel": "lb.planes lb.keeper lb.catalog lb.catalog.model lb.observe lb.version dnsserver",
+    "lb.panel": "lb.planes lb.keeper lb.catalog lb.catalog.model lb.observe lb.version dnsserver registrator",
     "lb.handover": "lb.workers lb.catalog lb.catalog.model lb.sockets lb.errors",
     "lb.upgrade": "lb.observe lb.settings lb.errors",
     "lb.flags": "lb.values lb.http1 lb.settings lb.errors",
@@ -70,17 +70,19 @@ PURE = (
     "dnsserver.names dnsserver.places dnsserver.records dnsserver.remote dnsserver.replies dnsserver.wire "
     "dnsserver.zone dnsserver.resolvconf dnsserver.failures dnsserver.foreign dnsserver.health dnsserver.hosts "
     "dnsserver.rules dnsserver.upstream registrator.model registrator.inspect registrator.keys registrator.checks "
-    "registrator.services registrator.registered registrator.plan registrator.heartbeat"
+    "registrator.services registrator.registered registrator.plan registrator.heartbeat registrator.events "
+    "registrator.roster registrator.book registrator.stats lb.catalog.departures"
 )
-IMPURE = "asyncio uvloop aiohttp consul time datetime socket select selectors ssl threading subprocess"
+IMPURE = "asyncio uvloop aiohttp aiodocker consul time datetime socket select selectors ssl threading subprocess"
 
 # Library -> where it may be used.
 LIBRARIES = {
     "uvloop": "lb.cli lb.workers.worker",
-    "aiohttp": "lb.catalog.client lb.observe.admin lb.demo",
+    "aiohttp": "lb.catalog.client lb.observe.admin lb.demo registrator.docker",
+    "aiodocker": "registrator.docker",
     "consul": "lb.catalog.client",
     "dnslib": "lb.demo",
-    "prometheus_client": "lb.observe dnsserver.metrics",
+    "prometheus_client": "lb.observe dnsserver.metrics registrator.metrics",
 }
 
 

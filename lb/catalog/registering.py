@@ -2,6 +2,8 @@
 
 What an agent holds is its own: all calls here concern the one agent, not the catalog of a datacenter, and no other
 agent can stand in for it.
+
+IDs stand in paths as they are: the client library quotes them.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
-from urllib.parse import quote
 
 from lb.catalog.client import Agent, Token
 from lb.errors import AgentRefused, BadAnswer
@@ -62,7 +63,7 @@ class LocalAgent:
 
         With `other_than`, wait for up to `ConsulSettings.wait` seconds until it is not that any more.
         """
-        path = f"/v1/agent/service/{quote(service_id, safe='')}"
+        path = f"/v1/agent/service/{service_id}"
         try:
             answer = await self._agent.get(
                 path, consistency="default", content_hash=other_than, wait=self._wait if other_than else 0.0
@@ -86,13 +87,11 @@ class LocalAgent:
 
     async def deregister(self, service_id: str) -> None:
         """Remove a service and its checks; `AgentRefused` if there is none."""
-        await self._agent.put(f"/v1/agent/service/deregister/{quote(service_id, safe='')}")
+        await self._agent.put(f"/v1/agent/service/deregister/{service_id}")
 
     async def tell(self, check_id: str, status: Status, output: str = "") -> None:
         """Tell the status of a TTL check, which begins its time anew."""
-        await self._agent.put(
-            f"/v1/agent/check/update/{quote(check_id, safe='')}", {"Status": status, "Output": output}
-        )
+        await self._agent.put(f"/v1/agent/check/update/{check_id}", {"Status": status, "Output": output})
 
     async def close(self) -> None:
         """Close all connections."""

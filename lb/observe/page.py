@@ -7,7 +7,7 @@ from html import escape
 from itertools import islice
 from typing import Any
 
-from lb.observe.tables import duration, failed_upgrade, places, worker_row
+from lb.observe.tables import duration, failed_upgrade, places, registrator, worker_row
 
 MAX_ROWS = 200
 """Routes, and problems, on the page; the API has them all."""
@@ -65,9 +65,17 @@ def _facts(status: Mapping[str, Any]) -> str:
             ("TCP", f"{traffic['tcp_sessions']} sessions, {traffic['tcp_active']} active"),
             ("TLS", f"{traffic['tls_sessions']} sessions, {traffic['tls_active']} active"),
             ("DNS", "off" if status["dns"] is None else f"{status['dns']['replies']} replies"),
+            *_registrator(status.get("registrator")),
             *_upgrade(status["upgrades"]),
         ],
     )
+
+
+def _registrator(status: Mapping[str, Any] | None) -> list[tuple[object, ...]]:
+    if status is None:
+        return []
+    well = status["docker"]["connected"] and status["consul"]["connected"]
+    return [("Registrator", _mark(registrator(status), good=well))]
 
 
 def _upgrade(upgrades: Mapping[str, Any]) -> list[tuple[object, ...]]:

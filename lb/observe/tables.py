@@ -62,6 +62,8 @@ def status_text(status: Mapping[str, Any]) -> str:
         ("traffic", _traffic(status["traffic"])),
         ("dns", _dns(status["dns"])),
     ]
+    if status.get("registrator"):
+        facts.append(("registrator", registrator(status["registrator"])))
     if status["upgrades"]["failed"]:
         facts.append(("upgrade", failed_upgrade(status["upgrades"])))
     width = max(len(name) for name, _ in facts)
@@ -130,6 +132,17 @@ def failed_upgrade(upgrades: Mapping[str, Any]) -> str:
     """Say how the last upgrade that failed did so, and how many have failed."""
     count = f" ({upgrades['failed']} have failed)" if upgrades["failed"] > 1 else ""
     return f"failed: {upgrades['error']}{count}"
+
+
+def registrator(status: Mapping[str, Any]) -> str:
+    """Say what the registrator has done, and what keeps it from doing more."""
+    docker, consul = status["docker"], status["consul"]
+    counts = f"{docker['engine']}: {status['containers']} containers, {status['services']} services"
+    troubles = [f"Docker: {docker['error']}"] if docker["error"] else []
+    troubles += [f"Consul: {consul['error']}"] if consul["error"] else []
+    if status["failure"]:
+        troubles = [f"given up: {status['failure']}"]
+    return "; ".join([counts, *troubles])
 
 
 def duration(seconds: float) -> str:

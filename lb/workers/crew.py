@@ -113,14 +113,18 @@ class Crew:
     # What the node tells
 
     async def start(self, places: Iterable[SharedSockets]) -> None:
-        """Start all workers and wait until each serves. Raises CannotWork if one ends before."""
+        """Start all workers and wait until each serves. Raises CannotWork if one ends before.
+
+        Without any there is nothing to wait for: the node is there for something else.
+        """
         for shared in places:
             self._shared[shared.place] = shared
         for number in range(self.size):
             self._engage(number)
         self._flush_soon()
         self._check_later()
-        await self._serving
+        if self.size:
+            await self._serving
 
     def apply(self, snapshot: Snapshot) -> None:
         """Take over a new catalog; the workers are told soon, each as fast as it can follow."""

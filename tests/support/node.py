@@ -161,12 +161,13 @@ def running_node(
     env: dict[str, str] | None = None,
     ready: bool = True,
     program: Sequence[str] = ("-m", "lb.cli"),
+    command: str = "run",
 ) -> Iterator[EdgeNode]:
     """Run `consul-edge run` on free ports, following the agents of those URLs, until the `with` block ends.
 
     A block that ends well fails all the same when a process of it is left then; workers and successors are included.
     With `ready` it has a catalog when the block begins. Later flags win over the usual ones.
-    `program` is what Python is started with.
+    `program` is what Python is started with, `command` another part of consul-edge.
     """
     directory.mkdir(parents=True, exist_ok=True)
     http, dns, admin = free_ports(3)
@@ -179,7 +180,7 @@ def running_node(
         "--admin": f"127.0.0.1:{admin}",
         "--state-dir": "off",
     }
-    argv: list[str | Path] = [sys.executable, *program, "run"]
+    argv: list[str | Path] = [sys.executable, *program, command]
     for url in consuls:
         argv += ["--consul", url]
     for flag, value in usual.items():

@@ -60,6 +60,10 @@ class Book:
         self._refused.clear()
         self.known = True
 
+    def learn(self, services: Iterable[Registered]) -> None:
+        """Take over some of what the agent has."""
+        self._registered.update({service.id: service for service in services})
+
     # Writings
 
     def begin(self, action: Action) -> None:
@@ -78,6 +82,10 @@ class Book:
         else:
             self._registered.pop(service_id, None)
             self._over.discard(service_id)
+
+    def put_off(self, action: Action) -> None:
+        """Note that it was not written."""
+        self._busy.pop(_id(action), None)
 
     def fail(self, action: Action) -> None:
         """Note that nobody knows whether it was written: what the agent has must be read."""

@@ -179,8 +179,8 @@ class Writer:
                 await self._owning.wait()
                 continue
             had = self._book.get(owned[0])
-            content = await self._agent.content_hash(owned[0])
-            changed = not content or await self._agent.content_hash(owned[0], content) != content
+            service = await self._agent.service(owned[0])
+            changed = service is None or await self._agent.service(owned[0], str(service.get("ContentHash"))) != service
             if changed and self._book.get(owned[0]) is had and owned[0] not in self._book.busy:
                 return
 
@@ -249,6 +249,8 @@ class Writer:
         kind: WriteKind = "register" if isinstance(action, Register) else "deregister"
         try:
             if isinstance(action, Register):
+                if await self._is_taken(action.registration.id):
+                    return
                 await self._agent.register(payload(action.registration))
             else:
                 await self._agent.deregister(action.service_id)
@@ -268,9 +270,19 @@ class Writer:
             if isinstance(action, Register):
                 self._note_registered(action.registration)
         finally:
-            if self._book.is_busy(action):  # a fault of our own
-                self._book.fail(action)
-                self._doubt.set()
+            if self._book.is_busy(action):
+                self._book.put_off(action)
+                self._replan = True
+
+    async def _is_taken(self, service_id: str) -> bool:
+        """Whether the agent has got a service of this ID since it was read; what is to be done then is planned anew."""
+        if self._book.get(service_id) is not None:
+            return False
+        service = await self._agent.service(service_id)
+        if service is None:
+            return False
+        self._book.learn(registered({service_id: service}, {}))
+        return True
 
     def _note_registered(self, registration: Registration) -> None:
         self._told.pop(registration.check_id, None)  # Consul keeps the status that the check had before

@@ -58,25 +58,18 @@ class LocalAgent:
         """Return the checks of the agent's node and services, by ID, as its API shows them."""
         return await self._get("/v1/agent/checks")
 
-    async def content_hash(self, service_id: str, other_than: str = "") -> str:
-        """Return what changes with the definition of a service; empty if the agent has no such service.
+    async def service(self, service_id: str, other_than: str = "") -> dict[str, Any] | None:
+        """Return one service as the agent's API shows it, with its `ContentHash`; None if there is none.
 
-        With `other_than`, wait for up to `ConsulSettings.wait` seconds until it is not that any more.
+        With `other_than`, wait for up to `ConsulSettings.wait` seconds until its hash is not that any more.
         """
         path = f"/v1/agent/service/{service_id}"
         try:
-            answer = await self._agent.get(
-                path, consistency="default", content_hash=other_than, wait=self._wait if other_than else 0.0
-            )
+            return await self._get(path, other_than)
         except AgentRefused as error:
             if error.status == _NOT_FOUND:
-                return ""
+                return None
             raise
-        body = answer.body
-        content_hash = body.get("ContentHash") if isinstance(body, dict) else None
-        if not isinstance(content_hash, str):
-            raise BadAnswer(f"{path} has no ContentHash")
-        return content_hash
 
     async def register(self, service: Mapping[str, Any]) -> None:
         """Register a service (the body of `/v1/agent/service/register`), in place of one with the same ID.
@@ -97,8 +90,9 @@ class LocalAgent:
         """Close all connections."""
         await self._agent.close()
 
-    async def _get(self, path: str) -> dict[str, Any]:
-        body = (await self._agent.get(path, consistency="default")).body
+    async def _get(self, path: str, other_than: str = "") -> dict[str, Any]:
+        wait = self._wait if other_than else 0.0
+        body = (await self._agent.get(path, consistency="default", content_hash=other_than, wait=wait)).body
         if not isinstance(body, dict):
             raise BadAnswer(f"{path} is no object")
         return body

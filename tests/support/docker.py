@@ -16,7 +16,8 @@ import signal
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tests.support.consul import require, unavailable
@@ -42,6 +43,34 @@ class Docker:
         self.host = host
         self.gateway = gateway
         self.second = second
+        self._start: Callable[[], AbstractContextManager[subprocess.Popen[bytes]]]
+        self._process: subprocess.Popen[bytes]
+        self._running = contextlib.ExitStack()
+
+    def start(self, start: Callable[[], AbstractContextManager[subprocess.Popen[bytes]]]) -> None:
+        """Start the daemon, and wait until it answers; RuntimeError if it ends instead."""
+        self._start = start
+        self._process = self._running.enter_context(start())
+        wait_until(self._answers, timeout=60, step=0.1, what="the Docker daemon answers")
+
+    def _answers(self) -> bool:
+        if self._process.poll() is not None:
+            raise RuntimeError(f"dockerd ended with status {self._process.returncode}")
+        return bool(self.call("version", "--format", "{{.Server.Version}}"))
+
+    def stop(self) -> None:
+        """End the daemon in order."""
+        self._running.close()
+
+    def kill(self) -> None:
+        """End the daemon at once, as a crash does; what runs in containers goes on until it is there again."""
+        self._process.kill()
+        self._process.wait()
+        self.stop()
+
+    def start_again(self) -> None:
+        """Start the daemon where it was ended."""
+        self.start(self._start)
 
     def call(self, *arguments: str, stdin: bytes | None = None) -> str:
         """Run the docker command and return its output; AssertionError with the reason when it fails."""
@@ -128,11 +157,10 @@ def running_docker() -> Iterator[Docker]:
         family = Family()
         held.callback(_end_family, family)
         log = directory / "dockerd.log"
-        daemon = held.enter_context(
-            running(_arguments(dockerd, directory, docker, bridge, prefix), log=log, env=family.environment, grace=30)
-        )
+        arguments = _arguments(dockerd, directory, docker, bridge, prefix)
+        held.callback(docker.stop)
         try:
-            wait_until(lambda: _answers(docker, daemon), timeout=60, step=0.1, what="the Docker daemon answers")
+            docker.start(lambda: running(arguments, log=log, env=family.environment, grace=30))
             held.callback(docker.remove_containers)
             docker.import_image()
             docker.run("true")
@@ -166,12 +194,6 @@ def _second_pool(prefix: str) -> str:
     """Where networks that tests make are: in what lies beside the bridge's own 10.x.y.0/24."""
     first, second, _ = prefix.split(".")
     return f"{first}.{int(second) + 1}.0.0/16"
-
-
-def _answers(docker: Docker, daemon: subprocess.Popen[bytes]) -> bool:
-    if daemon.poll() is not None:
-        raise RuntimeError(f"dockerd ended with status {daemon.returncode}")
-    return bool(docker.call("version", "--format", "{{.Server.Version}}"))
 
 
 class _CommandError(Exception):

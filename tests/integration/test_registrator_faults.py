@@ -58,21 +58,18 @@ def test_killed_and_started_again_it_takes_over_what_is_there_and_removes_what_h
             wait_for_places(consul, web(engine, "stays", "goes"))
             node.process.kill()
             node.process.wait()
-        assert places(consul) == web(engine, "stays", "goes")
         before = consul.get("/v1/health/service/web")
-        with (
-            running_registrator(tmp_path / "second", engine.host, consul, *RESYNC) as node,
-            nothing_written(consul, node, "web"),
-        ):
-            assert consul.get("/v1/health/service/web") == before
+        with running_registrator(tmp_path / "second", engine.host, consul, *RESYNC) as node:
+            with nothing_written(consul, node, "web"):
+                assert consul.get("/v1/health/service/web") == before
             node.process.kill()
             node.process.wait()
-            engine.call("kill", "goes")
-            with engine.container(*SLEEP, options=named("comes")):
-                with running_registrator(tmp_path / "third", engine.host, consul, *RARELY) as third:
-                    wait_for_places(consul, web(engine, "stays", "comes"))
-                    assert third.terminate() == 0
-                assert places(consul) == web(engine, "stays", "comes"), "registrations outlive the registrator"
+        engine.call("kill", "goes")
+        with engine.container(*SLEEP, options=named("comes")):
+            with running_registrator(tmp_path / "third", engine.host, consul, *RARELY) as node:
+                wait_for_places(consul, web(engine, "stays", "comes"))
+                assert node.terminate() == 0
+            assert places(consul) == web(engine, "stays", "comes"), "registrations outlive the registrator"
 
 
 def test_a_host_that_is_renamed_leaves_no_ghosts(engine: Docker, consul: Consul, tmp_path: Path) -> None:
@@ -110,22 +107,28 @@ def test_an_agent_that_was_restarted_and_has_forgotten_all_is_told_again_without
 def test_an_engine_that_was_restarted_is_compared_anew(tmp_path: Path, consul: Consul) -> None:
     """Ports that were chosen by Docker are others afterwards, and may be those of other containers."""
     with running_docker() as engine:
-        for name in ("a", "b", "c"):
-            engine.call("run", "--detach", *named(name, "--restart=always"), "consul-edge-tests/busybox", *SLEEP)
+        for name in ("one", "two", "three"):
+            engine.call(
+                "run",
+                "--detach",
+                *named(name, "--restart=always", "--stop-signal=KILL"),
+                "consul-edge-tests/busybox",
+                *SLEEP,
+            )
         with (
-            engine.container(*SLEEP, options=named("once")),
+            engine.container(*SLEEP, options=named("once", "--stop-signal=KILL")),
             running_registrator(tmp_path / "edge", engine.host, consul, *RARELY) as node,
         ):
-            wait_for_places(consul, web(engine, "a", "b", "c", "once"))
+            wait_for_places(consul, web(engine, "one", "two", "three", "once"))
             before = places(consul)
             engine.kill()
             wait_until(lambda: not node.status()["registrator"]["docker"]["connected"], what="the loss is noticed")
             assert places(consul) == before, "while nothing is known of containers, they stay registered"
             engine.start_again()
             wait_until(lambda: node.status()["registrator"]["docker"]["connected"], what="the engine is followed")
-            wait_for_places(consul, web(engine, "a", "b", "c"))
-            engine.call("kill", "b")  # events are followed again
-            wait_for_places(consul, web(engine, "a", "c"))
+            wait_for_places(consul, web(engine, "one", "two", "three"))
+            engine.call("kill", "two")  # events are followed again
+            wait_for_places(consul, web(engine, "one", "three"))
             with nothing_written(consul, node, "web", comparisons=0):
                 pass
 

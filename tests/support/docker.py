@@ -29,6 +29,8 @@ IMAGE = "consul-edge-tests/busybox"
 APPLETS = ("sh", "cat", "echo", "env", "hostname", "httpd", "nc", "nslookup", "ping", "sleep", "true", "wget")
 """Programs in the image; all are busybox."""
 
+CONTAINERD_PID = "exec/containerd/containerd.pid"
+
 TIMEOUT = 60.0
 """Seconds for one call of the daemon."""
 
@@ -66,7 +68,8 @@ class Docker:
         """End the daemon at once, as a crash does; what runs in containers goes on until it is there again."""
         self._process.kill()
         self._process.wait()
-        self.stop()
+        self.stop()  # and containerd, which the next daemon must not take for one that runs
+        Path(self.host.removeprefix("unix://")).parent.joinpath(CONTAINERD_PID).unlink(missing_ok=True)
 
     def start_again(self) -> None:
         """Start the daemon where it was ended."""
@@ -210,10 +213,10 @@ def _ip(*arguments: str) -> str:
 @contextlib.contextmanager
 def _bridge() -> Iterator[tuple[str, str]]:
     """Make a bridge on a network that the machine does not use; yields its name and the first three octets."""
-    name = f"edge{os.getpid()}"
     taken = _ip("-4", "route") + _ip("-4", "address")
     octet = next(n for n in range(201, 255, 2) if not re.search(rf"\b10\.({n}|{n + 1})\.", taken))
     prefix = f"10.{octet}.7"
+    name = f"edge{octet}p{os.getpid()}"  # the longest that there can be
     # With an address of its own: one that changes as containers come and go would be wrong in the ARP caches of others.
     _ip("link", "add", "name", name, "address", f"02:42:0a:{octet:02x}:07:01", "type", "bridge")
     try:

@@ -35,6 +35,17 @@ LINE = 1 << 19
 _ID = re.compile(r"[0-9a-zA-Z][0-9a-zA-Z_.-]{0,254}")
 _TIME = re.compile(r"(?P<seconds>[^.]+)(?:\.(?P<fraction>\d{1,9})\d*)?(?P<zone>Z|[+-]\d\d:\d\d)")
 
+_USELESS = (
+    aiohttp.ClientPayloadError,
+    aiohttp.http_exceptions.HttpProcessingError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    RecursionError,
+)
+"""What the libraries raise for answers that are too long, cut short, or not what they expect."""
+
 
 class Engine:
     """A Docker engine by its address, in DOCKER_HOST's words; to be made and closed inside one event loop.
@@ -137,7 +148,7 @@ class Engine:
             raise EngineError(f"{self.address}: {error.__context__ or error.message}") from error
         except TimeoutError:
             raise _Useless(f"{self.address}: no answer within {TIMEOUT:g} s") from None
-        except (aiohttp.ClientPayloadError, ValueError, TypeError, LookupError, RecursionError) as error:
+        except _USELESS as error:
             raise _Useless(f"{self.address}: not an answer of Docker's: {error}"[:300]) from error
         except (aiohttp.ClientError, OSError) as error:
             raise EngineError(f"{self.address}: {error or type(error).__name__}") from error

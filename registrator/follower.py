@@ -51,7 +51,6 @@ class Follower:
         self._inspecting: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
         self._doubt = asyncio.Event()  # a comparison is wanted
-        self._last_event = 0  # the engine's clock, nanoseconds
         self._backoff = Backoff(0.1, RETRY_LONGEST)
 
     async def run(self) -> None:
@@ -73,8 +72,9 @@ class Follower:
 
     async def _follow(self) -> None:
         """Open the event stream and compare, again and again, until the stream ends. Raises EngineError."""
-        since = self._last_event + 1 if self._last_event else await self._engine.time()
-        listening = asyncio.create_task(self._listen(since), name="Docker events")
+        # The engine tells what happens from this moment on, however late it hears the question; what happened before,
+        # the comparison shows.
+        listening = asyncio.create_task(self._listen(await self._engine.time()), name="Docker events")
         try:
             while True:
                 self._doubt.clear()
@@ -144,7 +144,6 @@ class Follower:
         async with contextlib.aclosing(self._engine.events(since)) as events:
             async for event in events:
                 self._stats.events[event.kind] += 1
-                self._last_event = max(self._last_event, event.time)
                 self._take(event)
 
     def _take(self, event: Event) -> None:

@@ -135,7 +135,7 @@ class Roster:
 
     def problems(self) -> list[Problem]:
         """What of the containers cannot be used."""
-        unreadable = [Problem("container", one, reason) for one, reason in sorted(self._unreadable.items())]
+        unreadable = [Problem("container", one[:12], reason) for one, reason in sorted(self._unreadable.items())]
         return unreadable + [problem for _, problems in self._all() for problem in problems]
 
     def _all(self) -> list[tuple[list[Registration], list[Problem]]]:

@@ -164,9 +164,12 @@ def plain(value: object) -> str:
 
 def _agent(catalog: Mapping[str, Any]) -> str:
     state = "connected" if catalog["connected"] else "not connected"
-    age = "no answer yet" if catalog["age"] is None else f"last answer {catalog['age']:.1f} s ago"
+    if catalog["age"] is None:
+        age = "" if catalog["connected"] else ", no answer yet"  # of an agent that is only written to
+    else:
+        age = f", last answer {catalog['age']:.1f} s ago"
     error = "" if catalog["connected"] or not catalog["last_error"] else f"; {catalog['last_error']}"
-    return f"{catalog['agent']} ({state}, {age}{error})"
+    return f"{catalog['agent']} ({state}{age}{error})"
 
 
 def _catalog(catalog: Mapping[str, Any]) -> str:

@@ -122,7 +122,7 @@ class FakeEngine:
         app.router.add_get("/v1.41/containers/json", self._list)
         app.router.add_get("/v1.41/containers/{id}/json", self._inspect)
         app.router.add_get("/v1.41/events", self._events)
-        runner = web.AppRunner(app, shutdown_timeout=1)
+        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
         await runner.setup()
         await web.UnixSite(runner, str(self._path)).start()
         return runner

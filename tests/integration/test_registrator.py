@@ -29,7 +29,7 @@ from tests.support.registrator import (
 NODE = "consul-1"
 LOCAL = "127.0.0.1"
 SLEEP = ("sleep", "300")
-RESYNC = "400ms"
+RESYNC = "200ms"
 QUICKLY = 1.0
 """Seconds in which what an event says is registered, here: with a margin for a busy machine."""
 

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from pathlib import Path
 
 import pytest
 
@@ -67,18 +66,18 @@ class Clients:
             thread.join(20)
 
 
-@pytest.fixture
-def consul(tmp_path: Path) -> Iterator[Consul]:
+@pytest.fixture(scope="module")
+def consul(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consul]:
     """An agent that may be stopped."""
-    with running_consul(tmp_path / "consul") as consul:
+    with running_consul(tmp_path_factory.mktemp("consul")) as consul:
         yield consul
 
 
-@pytest.fixture
-def node(docker: Docker, consul: Consul, tmp_path: Path) -> Iterator[EdgeNode]:
+@pytest.fixture(scope="module")
+def node(docker: Docker, consul: Consul, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EdgeNode]:
     """A node with everything, and three containers of one service behind it."""
     flags = ("--docker", docker.host, "--host-name", HOST, "--resync", "1h", "--workers", "2")
-    with ExitStack() as held, running_node(tmp_path / "edge", consul.url, flags=flags) as node:
+    with ExitStack() as held, running_node(tmp_path_factory.mktemp("edge"), consul.url, flags=flags) as node:
         for name in NAMES:
             settings = (f"--name={name}", f"--env=NAME={name}", "--env=SERVICE_NAME=web", "--env=SERVICE_TAGS=http")
             held.enter_context(docker.container(*SERVE, options=(*published("80"), *settings)))

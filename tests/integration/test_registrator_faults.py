@@ -25,7 +25,7 @@ from tests.support.registrator import (
 
 LOCAL = "127.0.0.1"
 SLEEP = ("sleep", "300")
-RESYNC = ("--resync", "400ms")
+RESYNC = ("--resync", "200ms")
 RARELY = ("--resync", "1h")
 """What is seen with this is seen without a resync."""
 

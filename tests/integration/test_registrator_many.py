@@ -30,7 +30,7 @@ def engine(tmp_path: Path) -> Iterator[FakeEngine]:
 
 @pytest.fixture
 def node(engine: FakeEngine, consul: Consul, tmp_path: Path) -> Iterator[EdgeNode]:
-    with running_registrator(tmp_path, engine.host, consul, "--resync", "500ms", "--cleanup", "off") as node:
+    with running_registrator(tmp_path, engine.host, consul, "--resync", "200ms", "--cleanup", "off") as node:
         wait_until(engine.listeners, what="events are followed")
         yield node
 

@@ -108,7 +108,7 @@ class Follower:
         if self._stats.docker.found():
             log.info("Docker answers", extra=fields(engine=self._engine.address, containers=len(found)))
         self._backoff.reset()
-        self._stats.resyncs += 1
+        self._stats.resyncs["docker"] += 1
         gone = self._roster.compare(found, turn)
         self._roster.tell_failed((one for one in failed.values() if one and not isinstance(one, str)), turn)
         self._tell(gone)

@@ -27,8 +27,8 @@ RESTART_PAUSE = 5.0
 log = logging.getLogger(__name__)
 
 
-class Departures(Protocol):
-    """Who wants to know at once which services have ended: the catalog of a balancer in the same program."""
+class Catalog(Protocol):
+    """The catalog of a balancer in the same program: it is told at once which services have ended."""
 
     def depart(self, instances: Sequence[Departed]) -> None:
         """These have ended."""
@@ -40,21 +40,21 @@ class Departures(Protocol):
 class Registrator:
     """Registers the containers of one engine with the first agent of `consul`, from `start` to `stop`.
 
-    Both may come and go; it goes on. `departures` is told of the end of a container before Consul is. Each token read
-    from a file is told to `hide`. Raises SettingsError for an engine's address that cannot be used.
+    Both may come and go; it goes on. `catalog` is told of the end of a container before Consul is. Each token read from
+    a file is told to `hide`. Raises SettingsError for an engine's address that cannot be used.
     """
 
     def __init__(
         self,
         settings: RegistratorSettings,
         consul: ConsulSettings,
-        departures: Departures,
+        catalog: Catalog,
         hide: Callable[[str], None] = lambda _: None,
     ) -> None:
         check_address(settings.docker)
         self._settings = settings
         self._consul = consul
-        self._departures = departures
+        self._catalog = catalog
         self._hide = hide
         self._running: asyncio.Task[None] | None = None
         self._roster = Roster(settings)
@@ -143,10 +143,10 @@ class Registrator:
             await engine.close()
 
     def _departed(self, registrations: Sequence[Registration]) -> None:
-        self._departures.depart([self._instance(registration) for registration in registrations])
+        self._catalog.depart([self._instance(registration) for registration in registrations])
 
     def _came_back(self, registration: Registration) -> None:
-        self._departures.come_back(self._instance(registration), registration.address, registration.port)
+        self._catalog.come_back(self._instance(registration), registration.address, registration.port)
 
     def _instance(self, registration: Registration) -> Departed:
         return Departed(registration.name, self._roster.node, registration.id)

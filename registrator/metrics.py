@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from registrator.events import KINDS
 from registrator.loop import Registrator
-from registrator.stats import RESULTS, WRITE_KINDS
+from registrator.stats import RESULTS, SIDES, WRITE_KINDS
 
 
 class RegistratorCollector:
@@ -38,7 +38,12 @@ class RegistratorCollector:
             "Things of containers that are not registered at present; /api/status names them.",
             len(registrator.problems),
         )
-        yield CounterMetricFamily("registrator_resyncs", "Full comparisons with Docker's containers.", stats.resyncs)
+        resyncs = CounterMetricFamily(
+            "registrator_resyncs", "How often all containers, or all services, were read.", labels=("side",)
+        )
+        for side in SIDES:
+            resyncs.add_metric((side,), stats.resyncs[side])
+        yield resyncs
         yield CounterMetricFamily("registrator_inspections", "Inspections of containers.", stats.inspections)
         events = CounterMetricFamily("registrator_events", "Docker's events, by type.", labels=("type",))
         for kind in KINDS:

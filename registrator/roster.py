@@ -17,6 +17,9 @@ from registrator.services import registrations, service_ids, stays
 Found = Container | str | None
 """What an inspection brought: a container, what is wrong with the answer, or None where there is no container."""
 
+MOST_TURNS = 10_000
+"""Containers of which it is kept when something happened to them last; an inspection older than that is over."""
+
 
 class Roster:
     """The containers of one engine. `complete` once there was a full comparison with it.
@@ -32,7 +35,6 @@ class Roster:
         self._made: dict[str, tuple[list[Registration], list[Problem]]] = {}
         self._turns: dict[str, int] = {}
         self._turn = 0
-        self._compared = 0  # the turn of the last comparison
         self._node = ""
         self.complete = False
 
@@ -62,7 +64,10 @@ class Roster:
     def touch(self, container: str) -> None:
         """Note that something has happened to a container: what was asked before tells nothing any more."""
         self._turn += 1
+        self._turns.pop(container, None)
         self._turns[container] = self._turn
+        if len(self._turns) > MOST_TURNS:
+            del self._turns[next(iter(self._turns))]
 
     def end(self, container: str, exit_code: int) -> list[Registration]:
         """Take off a container that has ended; return what it was to be registered as and is no more."""
@@ -99,9 +104,6 @@ class Roster:
         gone: list[Registration] = []
         for container in [*found, *(known for known in self._known() if known not in found)]:
             gone += self.tell(container, found.get(container), turn)
-        # An inspection that was begun before the last comparison is over by now.
-        self._turns = {container: last for container, last in self._turns.items() if last > self._compared}
-        self._compared = turn
         self.complete = True
         return gone
 

@@ -8,8 +8,10 @@ from typing import Literal, get_args
 
 from registrator.events import EventKind
 
+SideName = Literal["docker", "consul"]
 WriteKind = Literal["register", "deregister", "check"]
 Result = Literal["ok", "refused", "failed"]
+SIDES: tuple[SideName, ...] = get_args(SideName)
 WRITE_KINDS: tuple[WriteKind, ...] = get_args(WriteKind)
 RESULTS: tuple[Result, ...] = get_args(Result)
 
@@ -36,11 +38,11 @@ class Side:
 
 @dataclass(slots=True)
 class RegistratorStats:
-    """Counts of one registrator, and both sides. `resyncs` are full comparisons with Docker's containers."""
+    """Counts of one registrator, and both sides. `resyncs` tells how often each side was read whole."""
 
     docker: Side = field(default_factory=Side)
     consul: Side = field(default_factory=Side)
     events: Counter[EventKind] = field(default_factory=Counter)
     writes: Counter[tuple[WriteKind, Result]] = field(default_factory=Counter)
+    resyncs: Counter[SideName] = field(default_factory=Counter)
     inspections: int = 0
-    resyncs: int = 0

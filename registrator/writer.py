@@ -35,7 +35,7 @@ RETRY_FIRST = 0.1
 RETRY_LONGEST = 5.0
 """Seconds from a failure to the next reading of the agent, at first and at most."""
 
-READ_INTERVAL = 1.0
+READ_INTERVAL = 0.2
 READ_BURST = 3
 """The agent is read so often in a row, then once in so many seconds, however often others change what is ours."""
 
@@ -133,6 +133,7 @@ class Writer:
         services = await self._agent.services()
         found = registered(services, await self._agent.checks())
         self._book.take(found)
+        self._stats.resyncs["consul"] += 1
         self._roster.node = node
         shown = {check: status for service in found for check, status in service.checks.items()}
         self._told = {check: told for check, told in self._told.items() if shown.get(check) == told.word.status}
@@ -237,6 +238,7 @@ class Writer:
             return
         if (error := task.exception()) is not None:
             log.error("writing to Consul failed", exc_info=error)
+            self._go_on()
         elif self._replan:
             self.changed()
         else:

@@ -5,6 +5,9 @@ One registrator runs for all tests here. After each test the containers are gone
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import urllib.request
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -214,6 +217,33 @@ def test_services_of_others_are_left_alone(world: World) -> None:
     finally:
         for service_id in theirs:
             consul.deregister(service_id)
+
+
+def test_the_registrator_is_shown_wherever_the_node_is(world: World) -> None:
+    docker, consul, node = world
+    with docker.container(*SLEEP, options=(*published("80"), "--name=web")) as container:
+        wait_for_places(consul, {f"{HOST}:web:80": service(world, "busybox", container)})
+        shown = node.status()
+        assert (shown["registrator"]["containers"], shown["registrator"]["services"]) == (1, 1)
+        assert shown["registrator"]["node"] == NODE
+        assert shown["catalog"]["connected"]
+        metrics = node.metrics()
+        for name, value in {
+            "registrator_docker_connected": 1,
+            "registrator_consul_connected": 1,
+            "registrator_containers": 1,
+            "registrator_services": 1,
+            "registrator_problems": 0,
+            "catalog_connected": 1,
+        }.items():
+            assert metrics[name] == value, name
+        admin = f"127.0.0.1:{node.admin}"
+        text = subprocess.run(
+            [sys.executable, "-m", "lb.cli", "status", "--admin", admin], capture_output=True, text=True, check=True
+        ).stdout
+        assert f"registrator  {docker.host}: 1 containers, 1 services\n" in text
+        with urllib.request.urlopen(f"http://{admin}/", timeout=5) as page:
+            assert f"{docker.host}: 1 containers, 1 services" in page.read().decode()
 
 
 def test_a_service_that_somebody_else_removes_is_there_again_at_once(world: World) -> None:

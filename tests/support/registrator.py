@@ -81,9 +81,10 @@ def indexes(consul: ConsulApi, names: Sequence[str]) -> dict[str, str]:
     return {path: consul.request("GET", path)[1]["X-Consul-Index"] for path in paths}
 
 
-def resyncs(node: EdgeNode) -> float:
-    """Return how many full comparisons there were."""
-    return node.metrics()["registrator_resyncs_total"]
+def resyncs(node: EdgeNode) -> list[float]:
+    """Return how often all containers were read, and all services."""
+    metrics = node.metrics()
+    return [metrics[f'registrator_resyncs_total{{side="{side}"}}'] for side in ("docker", "consul")]
 
 
 def writes(node: EdgeNode) -> dict[str, float]:
@@ -92,10 +93,14 @@ def writes(node: EdgeNode) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def nothing_written(consul: ConsulApi, node: EdgeNode, *names: str, comparisons: int = 2) -> Iterator[None]:
-    """Run a block, then wait for so many full comparisons; assert that none of it wrote anything to Consul."""
+def nothing_written(consul: ConsulApi, node: EdgeNode, *names: str) -> Iterator[None]:
+    """Run a block, then wait until both sides were read twice; assert that none of it wrote anything to Consul."""
     before: tuple[Any, ...] = (writes(node), indexes(consul, names))
     yield
     start = resyncs(node)
-    wait_until(lambda: resyncs(node) >= start + comparisons, what="full comparisons")
-    assert (writes(node), indexes(consul, names)) == before
+    wait_until(
+        lambda: all(now >= before + 2 for now, before in zip(resyncs(node), start, strict=True)),
+        what="both sides were read twice",
+    )
+    after = (writes(node), indexes(consul, names))
+    assert after == before, f"before {before}, after {after}"

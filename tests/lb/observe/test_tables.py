@@ -57,6 +57,18 @@ def test_status_without_dns() -> None:
     assert "dns      off\n" in status_text(a_status(dns=None))
 
 
+def test_status_tells_of_the_registrator_and_what_keeps_it() -> None:
+    side = {"engine": "unix:///d.sock", "agent": "http://127.0.0.1:8500", "connected": True, "error": ""}
+    registrator = {"docker": side, "consul": side, "containers": 3, "services": 4, "failure": ""}
+    well = "registrator  unix:///d.sock: 3 containers, 4 services"
+    assert "registrator" not in status_text(a_status())
+    assert f"{well}\n" in status_text(a_status() | {"registrator": registrator})
+    lost = registrator | {"consul": side | {"connected": False, "error": "refused"}}
+    assert f"{well}; Consul: refused\n" in status_text(a_status() | {"registrator": lost})
+    over = registrator | {"failure": "Docker is not reached in 2 attempts"}
+    assert f"{well}; given up: Docker is not reached in 2 attempts\n" in status_text(a_status() | {"registrator": over})
+
+
 def test_status_before_the_first_catalog() -> None:
     text = status_text(
         a_status(

@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 
 
 class Writer:
-    """Keeps one agent up to a roster. `registered` is called with each registration that was written."""
+    """Keeps one agent up to a roster. `registered` is called with what was written for containers that run."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Writer:
         self._writing: set[asyncio.Task[None]] = set()
         self._doubt = asyncio.Event()  # the agent is to be read
         self._owning = asyncio.Event()  # the agent may have something of ours
-        self._replan = False  # the plan has more than could be done
+        self._replan = False  # once something has been written
         self._planning: asyncio.Handle | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._backoff = Backoff(RETRY_FIRST, RETRY_LONGEST)
@@ -190,7 +190,7 @@ class Writer:
     def _act(self) -> None:
         """Find out what is to be written, and begin."""
         self._planning = None
-        self._replan = False
+        self._replan = bool(self._book.busy)  # of that the plan knows only what was there before
         if not (self._book.known and self._roster.complete):
             return
         settings = self._settings
@@ -203,8 +203,8 @@ class Writer:
         for action in self._plan.actions:
             registering = registering or isinstance(action, Register)
             if not self._book.allows(action):
-                self._replan = True
-            elif registering and not isinstance(action, Register):
+                continue
+            if registering and not isinstance(action, Register):
                 self._last.append(action)
             else:
                 self._todo.append(action)
@@ -289,7 +289,8 @@ class Writer:
     def _note_registered(self, registration: Registration) -> None:
         self._told.pop(registration.check_id, None)  # Consul keeps the status that the check had before
         self._owning.set()
-        self._registered(registration)
+        if registration.container in self._roster:  # it may have ended meanwhile
+            self._registered(registration)
 
     def _note_refused(self, kind: WriteKind, error: AgentRefused) -> None:
         self._stats.writes[kind, "refused"] += 1

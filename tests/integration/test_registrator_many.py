@@ -57,6 +57,20 @@ def test_many_containers_that_start_at_once_are_registered_within_two_seconds(
     assert sum(done.values()) == 4 * MANY
 
 
+def test_containers_that_end_while_they_are_being_registered_leave_nothing(
+    engine: FakeEngine, consul: Consul, tmp_path: Path
+) -> None:
+    with running_registrator(tmp_path, engine.host, consul, "--resync", "1h") as node:
+        wait_until(engine.listeners, what="events are followed")
+        for number in range(20):
+            ids = engine.start(f"one-{number}", f"two-{number}", port=PORT)
+            wait_until(lambda: places(consul), step=0.0, what="one is registered")
+            engine.kill(*ids)
+            wait_until(lambda: not places(consul), timeout=2.0, what="none is registered")
+        wait_until(lambda: node.status()["registrator"]["containers"] == 0, what="all ends are noticed")
+        wait_for_places(consul, {})
+
+
 def test_one_that_cannot_be_read_costs_no_other_and_stays_as_it_was(
     engine: FakeEngine, consul: Consul, node: EdgeNode
 ) -> None:

@@ -196,6 +196,14 @@ FLAGS: tuple[Flag, ...] = (
         "replies over UDP that a client (IPv6: a /56) gets a second; 0: any number (0)",
     ),
     Flag("admin", "ADDR:PORT", _or_off(values.address), "metrics, health and API (127.0.0.1:9900), or off"),
+    Flag(
+        "register",
+        "[ADDR][:PORT]",
+        values.advertised,
+        "register this node's admin server with the agent, as service consul-edge; at which address and port others reach "
+        "it, if those of --admin do not tell; or off (off)",
+        bare="on",
+    ),
     Flag("workers", "N", _workers, "data-plane processes, one for each core if it is not given"),
     Flag("upstream-connect-timeout", "TIME", _pd, "(60s)"),
     Flag("upstream-read-timeout", "TIME", _pd, "between two reads of a response (60s)"),

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from lb.catalog.confirmation import Confirmation
 from lb.catalog.model import Snapshot
+from lb.catalog.registering import LocalAgent
 from lb.catalog.store import Store
 from lb.catalog.watcher import Watcher
 from lb.keeper import SocketKeeper
@@ -18,6 +19,7 @@ from lb.observe.admin import AdminServer
 from lb.observe.log import fields
 from lb.panel import Panel
 from lb.planes import OwnPlanes, Planes
+from lb.registration import Registration
 from lb.settings import Address, Settings
 from lb.sockets import Inherited
 from lb.version import VERSION
@@ -73,6 +75,11 @@ class Node:
         self.registrator: Registrator | None = None
         if settings.registrator is not None:
             self.registrator = Registrator(settings.registrator, settings.consul, self.store, hide)
+        self._registration: Registration | None = None
+        if settings.registration is not None:
+            self._registration = Registration(
+                settings.registration, lambda: LocalAgent(settings.consul, hide), lambda: self.ready()[0]
+            )
 
     @property
     def snapshot(self) -> Snapshot:
@@ -114,6 +121,8 @@ class Node:
             if place.kind == "admin":
                 self._admin = AdminServer(panel.sources())
                 await self._admin.start(shared.socks[0].dup())
+        if self._registration is not None and self.admin_address is not None:
+            self._registration.begin(self.admin_address)
         log.info(
             "started",
             extra=fields(
@@ -132,6 +141,8 @@ class Node:
         drain = self._settings.drain
         self._draining = True
         log.info("draining", extra=fields(delay=drain.delay, timeout=drain.timeout))
+        if self._registration is not None:
+            await self._registration.withdraw()
         await asyncio.sleep(drain.delay)
         await self._close(drain.timeout, leaving=True)
         log.info("stopped")
@@ -183,6 +194,8 @@ class Node:
         await self._hide()
 
     async def _hide(self) -> None:
+        if self._registration is not None:
+            await self._registration.leave()
         self.keeper.close()
         if self._admin is not None:
             await self._admin.stop()
@@ -225,6 +238,8 @@ class Node:
             notes.append("the catalog was read from disk and is not confirmed by an agent yet")
         elif not self._watcher.status.connected:
             notes.append("no agent answers: serving the last good catalog")
+        if self._registration is not None and self._registration.problem:
+            notes.append(f"not registered: {self._registration.problem}")
         return True, notes
 
     def _registrator_notes(self) -> list[str]:

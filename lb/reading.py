@@ -7,6 +7,7 @@ the default.
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -27,6 +28,7 @@ from lb.settings import (
     HttpSettings,
     LogSettings,
     ProxyProtocolSettings,
+    RegistrationSettings,
     RegistratorSettings,
     RoutingSettings,
     Settings,
@@ -103,6 +105,7 @@ def read_settings(
     tls = _section(TlsSettings, found, _TLS)
     dns = replace(_section(DnsSettings, found, _DNS), **_ttls(found))
     _check_rules(dns)
+    admin = AdminSettings(found["admin"]) if "admin" in found else AdminSettings()
     settings = Settings(
         consul=_consul(found, environ),
         routing=RoutingSettings(domains=found.get("domain", ())),
@@ -112,7 +115,8 @@ def read_settings(
         tls=tls if tls.listen else None,
         proxy_protocol=_section(ProxyProtocolSettings, found, _PROXY_PROTOCOL),
         dns=replace(dns, datacenter=dc, recursors=_recursors(found, dns.listen)) if dns.listen else None,
-        admin=AdminSettings(found["admin"]) if "admin" in found else AdminSettings(),
+        admin=admin,
+        registration=_registration(found.get("register"), admin.listen),
         drain=_section(DrainSettings, found, {"drain-delay": "delay", "drain-timeout": "timeout"}),
         access_log=_section(AccessLogSettings, found, {"access-log": "path", "access-log-format": "format"}),
         registrator=_registrator(found, environ, implied=registrator),
@@ -278,6 +282,18 @@ def _state_dir(found: Mapping[str, Any]) -> Path | None:
         given: Path | None = found["state-dir"]
         return given
     return STATE_DIR if STATE_DIR.is_dir() and os.access(STATE_DIR, os.W_OK | os.X_OK) else None
+
+
+def _registration(given: Address | None, admin: Address | None) -> RegistrationSettings | None:
+    """What others are told of the admin server. Raises SettingsError where nobody could reach it."""
+    if given is None:
+        return None
+    if admin is None:
+        raise SettingsError("--register", "the admin server is off: there is nothing to register")
+    if given == ("", 0) and ipaddress.ip_address(admin.host).is_loopback:
+        reason = f"nobody else reaches {admin}: have --admin listen elsewhere, or give the address that leads there"
+        raise SettingsError("--register", reason)
+    return RegistrationSettings(given.host, given.port)
 
 
 def _recursors(found: Mapping[str, Any], listen: tuple[Address, ...]) -> tuple[Address, ...]:

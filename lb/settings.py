@@ -183,6 +183,18 @@ class AdminSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RegistrationSettings:
+    """This node's own service in Consul: where others reach the admin server.
+
+    Without an `address` it is the one that the admin server listens on, or that of the agent's node where it listens on
+    all; with port 0 it is the one that it listens on.
+    """
+
+    address: str = ""
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class DrainSettings:
     """How a node goes away: `delay` with readiness red and all open, then `timeout` for what is in flight."""
 
@@ -252,6 +264,7 @@ class Settings:
     proxy_protocol: ProxyProtocolSettings = ProxyProtocolSettings()
     dns: DnsSettings | None = DnsSettings()
     admin: AdminSettings = AdminSettings()
+    registration: RegistrationSettings | None = None
     drain: DrainSettings = DrainSettings()
     access_log: AccessLogSettings = AccessLogSettings()
     log: LogSettings = LogSettings()

@@ -119,6 +119,23 @@ def address(text: str, default_port: int | None = None) -> Address:
     return Address(host(head) if head else "0.0.0.0", int(tail))
 
 
+def advertised(text: str) -> Address | None:
+    """What others are told to connect to: `on`, `ADDR`, `:PORT`, `ADDR:PORT`, or `off` -> None.
+
+    Of what is not given the host is empty, the port 0.
+    """
+    if text in ("on", "off"):
+        return Address("", 0) if text == "on" else None
+    found = address(text, default_port=0)
+    if not found.port and text.endswith(":0"):
+        raise ValueError("nobody can reach port 0")
+    if text.startswith(":"):
+        return Address("", found.port)
+    if ipaddress.ip_address(found.host).is_unspecified:
+        raise ValueError(f"nobody can reach {found.host}")
+    return found
+
+
 def resolver(text: str) -> Address:
     """`ADDR[:PORT]` of a DNS server; the port is 53 unless given."""
     return address(text, default_port=53)

@@ -53,6 +53,7 @@ MAY_IMPORT: dict[str, str] = {
     ),
     "lb.planes": "lb.dataplane lb.proxy lb.observe lb.catalog.model lb.settings lb.sockets dnsserver",
     "lb.panel": "lb.planes lb.keeper lb.catalog lb.catalog.model lb.observe lb.version dnsserver registrator",
+    "lb.registration": "lb.catalog lb.observe lb.settings lb.errors lb.version",
     "lb.handover": "lb.workers lb.catalog lb.catalog.model lb.sockets lb.errors",
     "lb.upgrade": "lb.observe lb.settings lb.errors",
     "lb.flags": "lb.values lb.http1 lb.settings lb.errors",

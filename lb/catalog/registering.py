@@ -50,6 +50,15 @@ class LocalAgent:
             raise BadAnswer("/v1/agent/self names no node")
         return name
 
+    async def address(self) -> str:
+        """Return the address of the agent's node, which is that of services without one of their own."""
+        body = await self._get("/v1/agent/self")
+        member = body.get("Member")
+        address = member.get("Addr") if isinstance(member, dict) else None
+        if not isinstance(address, str) or not address:
+            raise BadAnswer("/v1/agent/self names no address")
+        return address
+
     async def services(self) -> dict[str, Any]:
         """Return the services that are registered with the agent, by ID, as its API shows them."""
         return await self._get("/v1/agent/services")

@@ -13,7 +13,7 @@ import pytest
 from lb.errors import SettingsError
 from lb.flags import FLAGS, add_flags
 from lb.reading import read_admin, read_settings
-from lb.settings import Address, RegistratorSettings, Settings
+from lb.settings import Address, RegistrationSettings, RegistratorSettings, Settings
 
 RECURSOR = ("--recursor", "off")  # so that no test depends on this machine's resolv.conf
 
@@ -403,3 +403,36 @@ def test_a_bare_switch_may_stand_before_any_flag() -> None:
 )
 def test_what_the_registrator_cannot_do_is_refused_even_where_it_does_not_run(argv: list[str], reason: str) -> None:
     assert refusal(*argv) == reason
+
+
+@pytest.mark.parametrize(
+    ("admin", "given", "address", "port"),
+    [
+        ("0.0.0.0:9900", "on", "", 0),
+        ("192.0.2.1:9900", "on", "", 0),
+        ("127.0.0.1:9900", "192.0.2.7", "192.0.2.7", 0),
+        ("127.0.0.1:9900", "127.0.0.1", "127.0.0.1", 0),
+        ("127.0.0.1:9900", "192.0.2.7:19900", "192.0.2.7", 19900),
+        ("127.0.0.1:9900", ":19900", "", 19900),
+        ("127.0.0.1:9900", "[2001:db8::1]:19900", "2001:db8::1", 19900),
+    ],
+)
+def test_what_others_are_told_of_the_admin_server(admin: str, given: str, address: str, port: int) -> None:
+    assert settings("--admin", admin).registration is None
+    assert settings("--admin", admin, "--register", "off").registration is None
+    assert settings("--admin", "0.0.0.0:1", "--register").registration == RegistrationSettings()
+    for found in (
+        settings("--admin", admin, "--register", given),
+        settings("--admin", admin, CONSUL_EDGE_REGISTER=given),
+    ):
+        assert found.registration == RegistrationSettings(address, port)
+
+
+def test_an_admin_server_that_nobody_reaches_is_not_registered() -> None:
+    reason = "nobody else reaches 127.0.0.1:9900: have --admin listen elsewhere, or give the address that leads there"
+    assert refusal("--register", "on") == f"--register: {reason}"
+    off = "--register: the admin server is off: there is nothing to register"
+    assert refusal("--register", "on", "--admin", "off") == off
+    assert refusal("--register", "0.0.0.0:9900") == "--register: nobody can reach 0.0.0.0"
+    assert refusal("--register", "192.0.2.1:0") == "--register: nobody can reach port 0"
+    assert refusal("--register", "yes please").startswith("--register: 'yes please' is not an IP address")

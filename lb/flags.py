@@ -200,8 +200,8 @@ FLAGS: tuple[Flag, ...] = (
         "register",
         "[ADDR][:PORT]",
         values.advertised,
-        "register this node's admin server with the agent, as service consul-edge; at which address and port others reach "
-        "it, if those of --admin do not tell; or off (off)",
+        "register this node's admin server with the agent, as service consul-edge; at which address and port others "
+        "reach it, if those of --admin do not tell; or off (off)",
         bare="on",
     ),
     Flag("workers", "N", _workers, "data-plane processes, one for each core if it is not given"),

@@ -12,7 +12,7 @@ import sysconfig
 import tarfile
 import tomllib
 import zipfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -35,27 +35,37 @@ def base_image() -> bytes:
     files = {python, *_standard_library()}
     objects = [file for file in files if file == python or file.suffix == ".so"]
     objects += [Path(file.locate()) for one in _needed() for file in one.files or () if file.suffix == ".so"]
-    files |= _libraries(objects)
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", dereference=True) as archive:
-        for folder in FOLDERS:
-            entry = tarfile.TarInfo(folder)
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
-            archive.addfile(entry)
-        archive.add(require("busybox", "a shell is needed to build an image"), "bin/busybox")
-        links = {f"bin/{applet}": "busybox" for applet in APPLETS} | {"usr/bin/python3": str(python)}
-        for name, target in links.items():
-            entry = tarfile.TarInfo(name)
-            entry.type, entry.linkname = tarfile.SYMTYPE, target
-            archive.addfile(entry)
-        for file in sorted(files):
-            archive.add(file, str(file).lstrip("/"), recursive=False)
+        _fill(archive, files | _libraries(objects), {"usr/bin/python3": str(python)})
         stdlib = sysconfig.get_path("stdlib")
         for name, data in _files_of(distribution("pip")):
             entry = tarfile.TarInfo(f"{stdlib}/{name}".lstrip("/"))
             entry.size, entry.mode = len(data), 0o644
             archive.addfile(entry, io.BytesIO(data))
     return out.getvalue()
+
+
+def program_image(program: Path) -> bytes:
+    """Return a root file system as a tar archive: one program, where this machine has it, and busybox's shell."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", dereference=True) as archive:
+        _fill(archive, {program, *_libraries([program])}, {})
+    return out.getvalue()
+
+
+def _fill(archive: tarfile.TarFile, files: Iterable[Path], links: Mapping[str, str]) -> None:
+    for folder in FOLDERS:
+        entry = tarfile.TarInfo(folder)
+        entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
+        archive.addfile(entry)
+    archive.add(require("busybox", "a shell is needed to build an image"), "bin/busybox")
+    for name, target in {**links, **{f"bin/{applet}": "busybox" for applet in APPLETS}}.items():
+        entry = tarfile.TarInfo(name)
+        entry.type, entry.linkname = tarfile.SYMTYPE, target
+        archive.addfile(entry)
+    for file in sorted(files):
+        archive.add(file, str(file).lstrip("/"), recursive=False)
 
 
 def _standard_library() -> Iterator[Path]:

@@ -89,9 +89,9 @@ class Registration:
         """Look no more. What is being written is waited for: cut off, it might reach the agent after what follows."""
         self._over.set()
         if self._keeping is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(PATIENCE):
-                    await self._keeping
+            _, late = await asyncio.wait({self._keeping}, timeout=PATIENCE)
+            for task in late:
+                task.cancel()
             self._keeping = None
 
     async def _keep(self, agent: LocalAgent) -> None:

@@ -111,10 +111,10 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
     certificate = make_certificate(directory, "safe.test")
     tls, safe, tcp, dead, dns = free_ports(5)
     resolver = f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255 or 1}" if os.geteuid() == 0 else ""
-    flags = ("--register", "127.0.0.1", "--workers", "2", "--tls", f"127.0.0.1:{tls}")
-    flags += ("--access-log", str(directory / "access.log"), "--dns", f"127.0.0.1:{dns}")
+    flags = ["--register", "127.0.0.1", "--workers", "2", "--tls", f"127.0.0.1:{tls}"]
+    flags += ["--access-log", str(directory / "access.log"), "--dns", f"127.0.0.1:{dns}"]
     if resolver:
-        flags += ("--dns", f"{resolver}:53")
+        flags += ["--dns", f"{resolver}:53"]
     server: list[str | Path] = [require("openssl", "the server of this test"), "s_server", "-www", "-quiet"]
     server += ["-accept", str(safe), "-cert", certificate.certificate, "-key", certificate.key]
     with contextlib.ExitStack() as held:

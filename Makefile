@@ -12,7 +12,7 @@ export PYTHON
 export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test check bench soak fuzz micro clean
+.PHONY: help setup setup-dev demo test scenario check bench soak fuzz micro clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,10 @@ demo: setup ## run everything on loopback with sample services; Ctrl-C ends it
 test: setup-dev ## run all tests: make test ARGS='-k dns -x'
 	@tools/get-programs test
 	@exec $(BIN)/python -m pytest $(ARGS)
+
+scenario: setup-dev ## three whole hosts on this machine, every part and faults under load, as root: ARGS='--keep'
+	@tools/get-programs test
+	@exec tools/foreground $(BIN)/python -m tests.scenario $(ARGS)
 
 check: setup-dev ## lint, formatting, types
 	$(BIN)/ruff check .

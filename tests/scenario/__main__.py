@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from tests.scenario.faults import change
 from tests.scenario.host import CommandError
 from tests.scenario.parts import PARTS
 from tests.scenario.site import Site, three_hosts
@@ -45,7 +46,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _run(site: Site, report: Report, only: Sequence[str] | None) -> None:
-    for number, part in PARTS.items():
+    for number, part in sorted({**PARTS, CHANGE: change}.items()):
         if not only or number in only:
             part(site, report)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.scenario.host import Host, Program
 from tests.scenario.image import IMAGE
+from tests.scenario.layout import HOSTS
 from tests.support.consul import require
 from tests.support.process import wait_until
 
@@ -18,10 +19,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 class Engine:
-    """A host's Docker daemon: nothing is reduced, everything that it keeps is its own.
-
-    Containers ask the host itself for names: Docker's `dns` setting is the host's address.
-    """
+    """A host's Docker daemon: nothing is reduced, everything that it keeps is its own."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -40,7 +38,7 @@ class Engine:
             f"--exec-root={directory}/docker-exec",
             f"--pidfile={directory}/docker.pid",
             f"--cgroup-parent={cgroup_of(self.host.name)}",
-            f"--dns={self.host.address}",
+            *(f"--dns={address}" for address in nameservers(self.host.address)),
         ]
         self._program = self.host.start("dockerd", argv)
 
@@ -78,6 +76,12 @@ class Engine:
     def remove(self, name: str) -> None:
         """Kill a container and remove it."""
         self.call("rm", "--force", "--volumes", name)
+
+
+def nameservers(own: str) -> list[str]:
+    """Return whom containers of a host ask for names: the host itself, and the next one while nobody answers there."""
+    others = [address for address in HOSTS.values() if address != own]
+    return [own, others[0]]
 
 
 def cgroup_of(host: str) -> str:

@@ -7,6 +7,9 @@ import subprocess
 from tests.scenario.host import CommandError, Host
 from tests.scenario.layout import NETWORK
 
+CONSUL_PORTS = "8300:8302"
+"""Where Consul's servers listen for each other: RPC and gossip."""
+
 
 class Switch:
     """A bridge on a host of its own, with a port for each host that is plugged in."""
@@ -35,6 +38,21 @@ class Switch:
     def mend(self, host: Host) -> None:
         """Put the host on the network again."""
         self._ip("link", "set", host.name, "up")
+
+    def cut_consul(self, host: Host) -> None:
+        """Let nothing pass that Consul's servers say to each other, to this host or from it."""
+        self._filter(host, "--insert")
+
+    def mend_consul(self, host: Host) -> None:
+        """Let it pass again."""
+        self._filter(host, "--delete")
+
+    def _filter(self, host: Host, action: str) -> None:
+        for chain, way in (("INPUT", "--in-interface"), ("OUTPUT", "--out-interface")):
+            for protocol in ("tcp", "udp"):
+                for port in ("--destination-port", "--source-port"):
+                    rule = [chain, way, "eth0", "--protocol", protocol, port, CONSUL_PORTS, "--jump", "DROP"]
+                    host.run("iptables", "--wait", action, *rule)
 
     def _ip(self, *arguments: str) -> None:
         # Only the network namespace is entered: process ids must mean here what they mean outside.

@@ -53,8 +53,8 @@ def internal_service(site: Site, report: Report) -> None:
 def _names_on_host(report: Report, place: Place) -> None:
     """Ask for names on a host.
 
-    There the C library sorts the addresses of a name: the host's own goes first (RFC 6724, rule 9), whatever the order of the
-    answer. So it is `dig` that shows one server after the other, and `ping` that each of them answers.
+    There the C library sorts the addresses of a name: the host's own goes first (RFC 6724, rule 9), whatever
+    the order of the answer. So it is `dig` that shows one server after the other, and `ping` that each of them answers.
     """
     every = set(HOSTS.values())
     report.expect(f"dig {BACKEND_NAME} {place}", every, lambda: set(place.dig(BACKEND_NAME)))
@@ -74,6 +74,7 @@ def _names_in_container(report: Report, place: Place) -> None:
 def http_outside(site: Site, report: Report) -> None:
     """Part 2: HTTP to the outside."""
     report.part("2. HTTP to the outside")
+    site.run_sample("httpbackend")
     for edge in EDGES:
         before = partial(status_of, site.client, edge)
         report.expect(f"status of {FRONT_NAME} by {edge}, before there is one", "404", before)
@@ -115,6 +116,8 @@ def tls_passed_through(site: Site, report: Report) -> None:
 def gray_release(site: Site, report: Report) -> None:
     """Part 6: what its author wished for: a new version for some clients, by what the container's labels say."""
     report.part("6. Gray release, by service Meta")
+    for program in ("httpbackend", "httpfront"):
+        site.run_sample(program)
     labels = ("SERVICE_TAGS=http", f"SERVICE_LB_HOST={FRONT_NAME}", "SERVICE_LB_PATH=/gray")
     gray = replace(SAMPLES["httpfront"], service="httpfront-gray", labels=labels)
     site.start_container("consul-3", gray, container="httpfront-gray", version=NEXT_VERSION)

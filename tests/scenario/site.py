@@ -33,6 +33,7 @@ class Site:
         self.client = Place(client)
         self.switch = switch
         self.certificate = certificate
+        self._samples: set[str] = set()
         self.cluster = Cluster(hosts.values())
         self.engines = {name: Engine(host) for name, host in hosts.items()}
         self.edges = {name: Edge(host) for name, host in hosts.items()}
@@ -65,8 +66,10 @@ class Site:
             wait_until(partial(edge.get, "/health/ready"), timeout=30, what=f"consul-edge answers on {edge.host}")
 
     def run_sample(self, program: str) -> None:
-        """Start a container of a sample on every host."""
-        in_parallel([partial(self.start_container, name, SAMPLES[program]) for name in self.hosts])
+        """Start a container of a sample on every host, unless that was done."""
+        if program not in self._samples:
+            in_parallel([partial(self.start_container, name, SAMPLES[program]) for name in self.hosts])
+            self._samples.add(program)
 
     def start_container(self, host: str, sample: Sample, *, container: str = "", version: str = VERSION) -> None:
         """Start one container of a sample."""

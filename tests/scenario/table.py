@@ -101,7 +101,7 @@ def show(value: object) -> str:
     if isinstance(value, set | frozenset):
         return ", ".join(sorted(map(str, value))) or "none"
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {show(each)}" for key, each in value.items())
+        return "; ".join(f"{key}: {show(each)}" for key, each in value.items())
     if isinstance(value, list | tuple):
         return " ".join(map(show, value))
     return str(value).replace("\n", "\\n")

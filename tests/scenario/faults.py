@@ -1,0 +1,195 @@
+"""Part 5: changes and faults under load. Traffic goes on: what clients lose is counted at every step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from functools import partial
+
+from tests.scenario.layout import BACKEND, BACKEND_NAME, ECHO, EDGES, FRONT, HOSTS, NEXT_VERSION, OUTSIDE_NAME, VERSION
+from tests.scenario.load import Exchange, Load, Losses, running_load
+from tests.scenario.parts import ECHO_SAYS, echo
+from tests.scenario.samples import SAMPLES
+from tests.scenario.site import Site
+from tests.scenario.table import Report, Row, converge, show
+
+SERVICES = (BACKEND, FRONT, ECHO)
+AT_ONCE = 5.0
+"""Seconds for what only takes an event."""
+
+DETECTION = 20.0
+"""Seconds in which Consul's servers must agree that a host is gone; 3 to 8 were seen."""
+
+HEALING = 60.0
+"""Seconds until all is as before after a host or a server has come back; up to 37 were seen."""
+
+Excuse = Callable[[Exchange, float], bool]
+"""Tells whether a failure has to be, given when the fault was complete."""
+
+
+def change(site: Site, report: Report) -> None:
+    """Part 5: containers come and go, hosts, servers and edges fail and come back."""
+    report.part("5. Change, under load")
+    for program in ("httpbackend", "httpfront", "tcpfront"):
+        site.run_sample(program)
+    with running_load(site.client.host) as load:
+        faults = Faults(site, report, load)
+        for fault in (
+            faults.containers,
+            faults.host_cut_off,
+            faults.follower_killed,
+            faults.leader_killed,
+            faults.agent_cut_off,
+            faults.edge_without_consul,
+            faults.changes_after_all,
+        ):
+            site.cluster.wait_whole()
+            fault()
+
+
+def none(_: Exchange, __: float) -> bool:
+    """Excuse nothing."""
+    return False
+
+
+def in_flight(lost: Exchange, complete: float) -> bool:
+    """Excuse TCP connections that were open to an instance when it was cut off: nobody can bring them back."""
+    return lost.protocol == "tcp" and lost.begin < complete
+
+
+class Faults:
+    """The steps; each begins and ends with everything whole."""
+
+    def __init__(self, site: Site, report: Report, load: Load) -> None:
+        self._site = site
+        self._report = report
+        self._load = load
+
+    def containers(self) -> None:
+        """A container that stops loses its traffic, one that starts takes it."""
+        for program, service in (("httpfront", FRONT), ("tcpfront", ECHO)):
+            self._container_killed("consul-3", program, service)
+            self._container_started("consul-3", program, NEXT_VERSION)
+
+    def host_cut_off(self) -> None:
+        """A host loses its cable: what had been sent to it comes from the others."""
+        name = "consul-3"
+        host = self._site.hosts[name]
+        cut, mend = (partial(way, host) for way in (self._site.switch.cut, self._site.switch.mend))
+        self._step(f"{name} cut off", cut, self._all_but(name), self._in_use, DETECTION, in_flight)
+        self._step(f"{name} on the network again", mend, self._all_but(), self._in_use, HEALING)
+
+    def follower_killed(self) -> None:
+        """A server that does not lead is killed; Consul gives up everything on its host, though it runs."""
+        leader = self._site.cluster.leader()
+        self._server_killed("a Consul server", next(name for name in reversed(HOSTS) if name != leader))
+
+    def leader_killed(self) -> None:
+        """The leader is killed; elections go on meanwhile."""
+        self._server_killed("the leading Consul server", self._site.cluster.leader())
+
+    def agent_cut_off(self) -> None:
+        """An edge's own agent loses the others, and what it knows stands still without any error."""
+        name = "consul-1"
+        host = self._site.hosts[name]
+        self._step(
+            f"the Consul server on {name} cut off from the others",
+            partial(self._site.switch.cut_consul, host),
+            self._all_but(name),
+            self._in_use,
+            HEALING,
+        )
+        mend = partial(self._site.switch.mend_consul, host)
+        self._step(f"the Consul server on {name} heard again", mend, self._all_but(), self._in_use, HEALING)
+
+    def edge_without_consul(self) -> None:
+        """All of Consul is gone; then an edge crashes too, and finds the last good catalog on its disk."""
+        name = "consul-1"
+        servers = self._site.cluster.servers.values()
+
+        def crash() -> None:
+            self._site.edges[name].kill()
+            self._site.edges[name].start()
+
+        every = [server.kill for server in servers]
+        self._step("every Consul server killed", partial(one_by_one, every), self._all_but(), self._in_use, AT_ONCE)
+        self._step(
+            f"consul-edge killed (-9) on {name} and started again: echo, its instances, names of both kinds",
+            crash,
+            (ECHO_SAYS, set(HOSTS), set(HOSTS.values()), True),
+            partial(self._answers, name),
+            DETECTION,
+            lambda lost, _: lost.edge == name,
+        )
+        every = [server.start for server in servers]
+        self._step("every Consul server back", partial(one_by_one, every), self._all_but(), self._in_use, HEALING)
+
+    def changes_after_all(self) -> None:
+        """After everything was healed, changes are followed as at first."""
+        self._container_killed("consul-3", "httpfront", FRONT)
+        self._container_started("consul-3", "httpfront", VERSION)
+
+    def _container_killed(self, name: str, program: str, service: str) -> None:
+        kill = partial(self._site.stop_container, name, program)
+        self._step(f"{program} killed on {name}", kill, self._all_but(name), partial(self._in_use, [service]), AT_ONCE)
+
+    def _container_started(self, name: str, program: str, version: str) -> None:
+        protocol = "tcp" if program == "tcpfront" else "http"
+        before = time.monotonic()
+
+        def takers() -> set[str]:
+            """Return the edges through which clients have met it."""
+            return {edge for edge, *rest in self._load.versions(before) if rest == [protocol, version]}
+
+        start = partial(self._site.start_container, name, SAMPLES[program], version=version)
+        self._step(f"{program} {version} started on {name}: takes traffic from", start, set(EDGES), takers, DETECTION)
+
+    def _server_killed(self, what: str, name: str) -> None:
+        server = self._site.cluster.servers[name]
+        self._step(f"{what} killed, on {name}", server.kill, self._all_but(name), self._in_use, DETECTION)
+        self._step(f"{what} back, on {name}", server.start, self._all_but(), self._in_use, HEALING)
+
+    def _answers(self, name: str) -> tuple[str, set[str], set[str], bool]:
+        """Ask an edge everything: by TCP, by its API, by DNS for ours and for others' names."""
+        edge, place = self._site.edges[name], self._site.on(name)
+        said = echo(self._site.client, name)
+        return said, edge.instances(FRONT), set(place.dig(BACKEND_NAME)), bool(place.dig(OUTSIDE_NAME))
+
+    def _step(
+        self,
+        step: str,
+        fault: Callable[[], None],
+        expected: object,
+        ask: Callable[[], object],
+        within: float,
+        excused: Excuse = none,
+    ) -> None:
+        """Do something under load, wait until it shows as expected and until every client had an answer after that."""
+        begin = time.monotonic()
+        fault()
+        complete = time.monotonic()
+        seen, seconds = converge(ask, lambda answer: answer == expected, within)
+        self._load.settle()
+        exchanges = self._load.exchanges(begin)
+        lost = [each for each in exchanges if each.result != "ok" and not excused(each, complete)]
+        took = complete - begin + (within if seconds is None else seconds)
+        passed = seconds is not None and not lost
+        self._report.add(Row(step, show(expected), show(seen), took, passed, str(Losses.of(exchanges))))
+
+    def _all_but(self, *names: str) -> set[str]:
+        return set(HOSTS) - set(names)
+
+    def _in_use(self, services: Collection[str] = SERVICES) -> object:
+        """Return the hosts whose instances of all these services both edges use, or what each uses if they differ."""
+        views = {
+            edge.host.name: set.intersection(*(edge.instances(service) for service in services))
+            for edge in self._site.balancers
+        }
+        first, *others = views.values()
+        return first if others == [first] else views
+
+
+def one_by_one(calls: Collection[Callable[[], None]]) -> None:
+    """Make all calls."""
+    for call in calls:
+        call()

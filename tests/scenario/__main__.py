@@ -1,41 +1,55 @@
 """The scenario to the letter: three hosts, their parts checked with real clients, then faults under load.
 
-`python -m tests.scenario --help`. Needs root. Exits with 1 when a step failed, with 2 when the hosts could not be made.
+`python -m tests.scenario --help`. It needs root, and leaves nothing behind.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import signal
 import sys
 import time
 from collections.abc import Sequence
 
 from tests.scenario.faults import change
-from tests.scenario.host import CommandError
+from tests.scenario.needs import Unavailable, missing
 from tests.scenario.parts import PARTS
 from tests.scenario.site import Site, three_hosts
-from tests.scenario.table import Report
+from tests.scenario.table import Report, Row
 
 CHANGE = "5"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return the exit status."""
+    """Run the command; 0: all is as expected, 1: a step failed, 2: nothing could be run, 130: Ctrl-C."""
     options = _parse(argv)
+    if lacks := missing():
+        print(f"scenario: this machine lacks {', '.join(lacks)}", file=sys.stderr)
+        return 2
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     report = Report(_tell)
     try:
         with three_hosts(lambda what: _tell(f"starting {what}")) as site:
             _run(site, report, options.only)
             _tell(f"\n{report.summary()}")
             if options.keep:
-                _wait(site)
+                _stay(site)
     except KeyboardInterrupt:
         _tell("interrupted; everything was removed")
         return 130
-    except CommandError as error:
+    except (AssertionError, Unavailable) as error:
         print(f"scenario: {error}", file=sys.stderr)
         return 2
     return 0 if report.passed else 1
+
+
+def _interrupt(*_: object) -> None:
+    """End once: a second signal must not stop the clearing away."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -46,18 +60,26 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _run(site: Site, report: Report, only: Sequence[str] | None) -> None:
+    """Go through the parts; one that cannot go on is a step that failed, and the next one begins."""
     for number, part in sorted({**PARTS, CHANGE: change}.items()):
-        if not only or number in only:
+        if only and number not in only:
+            continue
+        begin = time.monotonic()
+        try:
             part(site, report)
+        except AssertionError as error:
+            report.add(Row(f"part {number} goes on", "", str(error), time.monotonic() - begin, passed=False))
 
 
-def _wait(site: Site) -> None:
-    """Leave everything up until Ctrl-C."""
-    for place in (site.client.host, *site.hosts.values()):
-        _tell(f"{place}: {' '.join(place.enter('bash'))}")
+def _stay(site: Site) -> None:
+    """Leave everything up until Ctrl-C, which is no failure then."""
+    for host in (site.client.host, *site.hosts.values()):
+        _tell(f"{host}: {' '.join(host.enter('bash'))}")
+    for name, engine in site.engines.items():
+        _tell(f"docker of {name}: docker --host unix://{engine.socket}")
     _tell("Ctrl-C ends it.")
-    while True:
-        time.sleep(3600)
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.pause()
 
 
 def _tell(text: str) -> None:

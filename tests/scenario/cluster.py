@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from tests.scenario.host import CommandError, Host, Program
 from tests.scenario.layout import DATACENTER, HOSTS
-from tests.support.consul import require
 from tests.support.process import wait_until
 
 API = "http://127.0.0.1:8500"
@@ -42,8 +40,7 @@ class Server:
         }
         file = self.host.directory / "consul.json"
         file.write_text(json.dumps(settings))
-        argv: list[str | Path] = [require("consul", "the hosts run Consul servers"), "agent", "-config-file", file]
-        self._program = self.host.start("consul", argv)
+        self._program = self.host.start("consul", ["consul", "agent", "-config-file", file])
 
     def kill(self) -> None:
         """End it as a crash does."""

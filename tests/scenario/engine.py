@@ -12,7 +12,7 @@ from typing import Any
 from tests.scenario.host import Host, Program
 from tests.scenario.image import IMAGE
 from tests.scenario.layout import HOSTS
-from tests.support.consul import require
+from tests.scenario.needs import Unavailable
 from tests.support.process import wait_until
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -32,7 +32,7 @@ class Engine:
         # Process ids are small here and come again: one in a file of a daemon that was killed may be another's now.
         (directory / "docker.pid").unlink(missing_ok=True)
         argv = [
-            require("dockerd", "every host runs a Docker daemon"),
+            "dockerd",
             f"--host=unix://{self.socket}",
             f"--data-root={directory}/docker",
             f"--exec-root={directory}/docker-exec",
@@ -43,13 +43,13 @@ class Engine:
         self._program = self.host.start("dockerd", argv)
 
     def wait_ready(self) -> None:
-        """Wait until the daemon answers; raises `CommandError` when it has ended."""
+        """Wait until the daemon answers; raises `Unavailable` when it has ended."""
         wait_until(self._answers, timeout=60, step=0.1, what=f"the Docker daemon of {self.host} answers")
 
     def _answers(self) -> bool:
         assert self._program is not None
         if not self._program.running():
-            raise RuntimeError(f"{self.host}: dockerd has ended:\n{self._program.tail()}")
+            raise Unavailable(f"no Docker daemon can run here; the end of its log:\n{self._program.tail()}")
         return bool(self.call("version", "--format", "{{.Server.Version}}"))
 
     def load(self, archive: Path) -> None:

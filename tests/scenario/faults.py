@@ -53,7 +53,7 @@ def none(_: Exchange, __: float) -> bool:
 
 
 def in_flight(lost: Exchange, complete: float) -> bool:
-    """Excuse TCP connections that were open to an instance when it was cut off: nobody can bring them back."""
+    """Excuse TCP connections that were open to an instance when it was lost: nobody can bring them back."""
     return lost.protocol == "tcp" and lost.begin < complete
 
 
@@ -122,7 +122,9 @@ class Faults:
             lambda lost, _: lost.edge == name,
         )
         every = [server.start for server in servers]
-        self._step("every Consul server back", partial(one_by_one, every), self._all_but(), self._in_use, HEALING)
+        self._step(
+            "every Consul server back: followed by", partial(one_by_one, every), set(EDGES), self._following, HEALING
+        )
 
     def changes_after_all(self) -> None:
         """After everything was healed, changes are followed as at first."""
@@ -131,7 +133,8 @@ class Faults:
 
     def _container_killed(self, name: str, program: str, service: str) -> None:
         kill = partial(self._site.stop_container, name, program)
-        self._step(f"{program} killed on {name}", kill, self._all_but(name), partial(self._in_use, [service]), AT_ONCE)
+        left = partial(self._in_use, [service])
+        self._step(f"{program} killed on {name}", kill, self._all_but(name), left, AT_ONCE, in_flight)
 
     def _container_started(self, name: str, program: str, version: str) -> None:
         protocol = "tcp" if program == "tcpfront" else "http"
@@ -154,6 +157,10 @@ class Faults:
         edge, place = self._site.edges[name], self._site.on(name)
         said = echo(self._site.client, name)
         return said, edge.instances(FRONT), set(place.dig(BACKEND_NAME)), bool(place.dig(OUTSIDE_NAME))
+
+    def _following(self) -> set[str]:
+        """Return the edges that follow an agent's catalog."""
+        return {edge.host.name for edge in self._site.balancers if edge.get("/api/status")["catalog"]["connected"]}
 
     def _step(
         self,

@@ -7,6 +7,7 @@ leave it behind, in whatever way it ends.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -48,7 +49,8 @@ def main() -> None:
     outside = os.readlink("/proc/self")  # /proc is still that of the namespace outside
     settle(*sys.argv[1:])
     signal.signal(signal.SIGCHLD, _reap)
-    print(outside, flush=True)
+    with contextlib.suppress(BrokenPipeError):  # whoever made the host may have gone by now
+        os.write(sys.stdout.fileno(), f"{outside}\n".encode())
     sys.stdin.read()
 
 

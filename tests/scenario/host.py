@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from tests.scenario.needs import Unavailable
 from tests.support.family import all_pids, parent_of
 from tests.support.process import wait_until
 
@@ -115,7 +116,10 @@ class Host:
 
 @contextlib.contextmanager
 def running_host(name: str, address: str, nameservers: Sequence[str], directory: Path) -> Iterator[Host]:
-    """Make a host without a cable; when the block ends, every process, mount and container of it is gone."""
+    """Make a host without a cable; when the block ends, every process, mount and container of it is gone.
+
+    Raises `Unavailable`.
+    """
     directory.mkdir(parents=True)
     resolv_conf = directory / "resolv.conf"
     resolv_conf.write_text("".join(f"nameserver {each}\n" for each in nameservers))
@@ -130,7 +134,7 @@ def running_host(name: str, address: str, nameservers: Sequence[str], directory:
     try:
         line = process.stdout.readline()
         if not line:
-            raise CommandError(f"no host can be made here: unshare ended with status {process.wait(PATIENCE)}")
+            raise Unavailable(f"no host can be made here: unshare ended with status {process.wait(PATIENCE)}")
         yield Host(name, address, directory, int(line))
     finally:
         process.stdin.close()

@@ -15,7 +15,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support.consul import require
+from tests.scenario.needs import path_of
 
 IMAGE = "consul-edge-scenario/samples"
 SERVICES = "/srv/services.py"
@@ -32,7 +32,7 @@ def make_image(archive: Path, certificate: Path, key: Path) -> None:
             entry = tarfile.TarInfo(folder)
             entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
             tar.addfile(entry)
-        tar.add(require("busybox", "containers have it for a shell"), "bin/busybox")
+        tar.add(path_of("busybox"), "bin/busybox")
         for applet in ("sh", "cat", "sleep"):
             entry = tarfile.TarInfo(f"bin/{applet}")
             entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
@@ -55,7 +55,7 @@ def python() -> str:
 def _files() -> set[Path]:
     """Return all files that keep their places: Python, tools, and the libraries that these load."""
     files = set(_standard_library())
-    programs = {Path(python()), *(Path(require(tool, "containers run it")) for tool in TOOLS)}
+    programs = {Path(python()), *(Path(path_of(tool)) for tool in TOOLS)}
     objects = programs | {file for file in files if file.suffix == ".so"}
     return files | programs | _libraries(objects)
 

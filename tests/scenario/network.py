@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import subprocess
 
-from tests.scenario.host import CommandError, Host
+from tests.scenario.host import Host
 from tests.scenario.layout import NETWORK
+from tests.scenario.needs import Unavailable
 
 CONSUL_PORTS = "8300:8302"
 """Where Consul's servers listen for each other: RPC and gossip."""
@@ -59,4 +60,4 @@ class Switch:
         argv = ["nsenter", f"--target={self._host.pid}", "--net", "ip", *arguments]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
         if done.returncode:
-            raise CommandError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
+            raise Unavailable(f"ip {' '.join(arguments)}: {done.stderr.strip()}")

@@ -99,7 +99,10 @@ def in_parallel(calls: Sequence[Callable[[], None]]) -> None:
 
 @contextlib.contextmanager
 def three_hosts(tell: Callable[[str], None] = print) -> Iterator[Site]:
-    """Make all hosts and start everything on them; nothing of it is left when the block ends, however it ends."""
+    """Make all hosts and start everything on them; nothing of it is left when the block ends, however it ends.
+
+    Raises `Unavailable` where the machine cannot do it.
+    """
     with contextlib.ExitStack() as held:
         directory = Path(tempfile.mkdtemp(prefix="three-hosts-"))
         held.callback(shutil.rmtree, directory)

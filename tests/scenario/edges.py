@@ -29,7 +29,7 @@ class Edge:
         return self.host.name in EDGES
 
     def start(self) -> None:
-        """Start it; `answers` tells when it serves."""
+        """Start it; `ready` tells when it serves."""
         agents = ["127.0.0.1", *(address for address in HOSTS.values() if address != self.host.address)]
         flags = [f"--consul=http://{agent}:8500" for agent in agents]
         flags.append(f"--state-dir={self.host.directory}/edge")
@@ -53,6 +53,10 @@ class Edge:
         assert self._program is not None
         self._program.require_running()
         return json.loads(self.host.run("curl", "-sS", "--max-time", "5", ADMIN + path))
+
+    def ready(self) -> bool:
+        """Tell whether it serves, with a catalog."""
+        return bool(self.get("/health/ready")["ready"])
 
     def instances(self, service: str) -> set[str]:
         """Return the hosts that have a passing instance of a service, as this edge knows it."""

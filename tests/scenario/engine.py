@@ -38,6 +38,8 @@ class Engine:
             f"--exec-root={directory}/docker-exec",
             f"--pidfile={directory}/docker.pid",
             f"--cgroup-parent={cgroup_of(self.host.name)}",
+            # Of systemd, which would be asked for control groups elsewhere, these hosts have none.
+            "--exec-opt=native.cgroupdriver=cgroupfs",
             *(f"--dns={address}" for address in nameservers(self.host.address)),
         ]
         self._program = self.host.start("dockerd", argv)

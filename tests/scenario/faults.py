@@ -23,6 +23,9 @@ DETECTION = 20.0
 HEALING = 60.0
 """Seconds until all is as before after a host or a server has come back; up to 37 were seen."""
 
+NOBODY_THERE = ("ConnectionRefusedError", "ConnectionResetError", "RemoteDisconnected", "no-answer")
+"""What clients of an edge see that is not there."""
+
 Excuse = Callable[[Exchange, float], bool]
 """Tells whether a failure has to be, given when the fault was complete."""
 
@@ -119,7 +122,7 @@ class Faults:
             (ECHO_SAYS, set(HOSTS), set(HOSTS.values()), True),
             partial(self._answers, name),
             DETECTION,
-            lambda lost, _: lost.edge == name,
+            lambda lost, _: lost.edge == name and lost.result in NOBODY_THERE,
         )
         every = [server.start for server in servers]
         self._step(

@@ -24,8 +24,8 @@ def settle(name: str, resolv_conf: str) -> None:
     place = RESOLV_CONF.resolve()
     _call("mount", "-t", "proc", "proc", "/proc")
     _call("mount", "-t", "tmpfs", "tmpfs", "/run")
-    if not place.exists():  # it was a link into /run
-        place.parent.mkdir(parents=True)
+    if place.is_relative_to("/run"):
+        place.parent.mkdir(parents=True, exist_ok=True)
         place.touch()
     _call("mount", "--bind", resolv_conf, str(place))
     _call("ip", "link", "set", "lo", "up")

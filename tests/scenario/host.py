@@ -46,8 +46,7 @@ class Program:
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send it a signal, by default the one that a crash is like, and wait until it has ended."""
         with contextlib.suppress(ProcessLookupError):
-            if pid := self.pid:
-                os.kill(pid, number)
+            os.kill(self.pid or self._entered.pid, number)
         try:
             self._entered.wait(PATIENCE)
         except subprocess.TimeoutExpired:

@@ -63,7 +63,7 @@ class Site:
         for edge in self.edges.values():
             edge.start()
         for edge in self.edges.values():
-            wait_until(partial(edge.get, "/health/ready"), timeout=30, what=f"consul-edge answers on {edge.host}")
+            wait_until(edge.ready, timeout=30, what=f"consul-edge serves on {edge.host}")
 
     def run_sample(self, program: str) -> None:
         """Start a container of a sample on every host, unless that was done."""

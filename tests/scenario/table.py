@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 from tests.scenario.host import CommandError
 
-COLUMNS = (("", 6), ("step", 52), ("expected", 44), ("seen", 44), ("time", 8), ("failed requests", 24))
+COLUMNS = (("", 6), ("step", 46), ("expected", 36), ("seen", 36), ("converged", 9), ("failed requests", 26))
 PAUSE = 0.1
 """Seconds between two looks at what has not converged yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A step: `seconds` until what was expected was seen, `failed` what clients lost meanwhile, if there were any."""
+    """A step: `seconds` until what was expected was seen, `failed` what clients under load lost meanwhile."""
 
     step: str
     expected: str

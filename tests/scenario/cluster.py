@@ -62,11 +62,6 @@ class Server:
         servers = self.get("/v1/operator/raft/configuration?stale")["Servers"]
         return {server["Node"] for server in servers if server["Voter"]}
 
-    def put(self, path: str, body: object = None) -> None:
-        """Write by its HTTP API; raises `CommandError`."""
-        argv = ["curl", "-sS", "--fail-with-body", "--max-time", "10", "-X", "PUT", API + path]
-        self.host.run(*argv, "--data-binary", "@-", stdin=b"" if body is None else json.dumps(body).encode())
-
 
 class Cluster:
     """All servers."""

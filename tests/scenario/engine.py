@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tests.scenario.host import Host, Program
 from tests.scenario.image import IMAGE
@@ -65,11 +63,6 @@ class Engine:
     def run(self, name: str, options: Sequence[str], command: Sequence[str]) -> None:
         """Start a container."""
         self.call("run", "--detach", "--name", name, *options, IMAGE, *command)
-
-    def inspect(self, name: str) -> dict[str, Any]:
-        """Return all that Docker knows of a container."""
-        found: dict[str, Any] = json.loads(self.call("inspect", name))[0]
-        return found
 
     def served(self, name: str) -> int:
         """Return how many requests or connections a sample says that it served."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from functools import partial
+from itertools import count
 
-from tests.scenario.layout import BACKEND, BACKEND_NAME, ECHO, EDGES, FRONT, HOSTS, NEXT_VERSION, OUTSIDE_NAME, VERSION
+from tests.scenario.layout import BACKEND, BACKEND_NAME, ECHO, EDGES, FRONT, HOSTS, OUTSIDE_ADDRESS, OUTSIDE_NAME
 from tests.scenario.load import Exchange, Load, Losses, running_load
-from tests.scenario.parts import ECHO_SAYS, echo
 from tests.scenario.samples import SAMPLES
 from tests.scenario.site import Site
 from tests.scenario.table import Report, Row, converge, show
@@ -67,12 +67,12 @@ class Faults:
         self._site = site
         self._report = report
         self._load = load
+        self._versions = count(1)
 
     def containers(self) -> None:
         """A container that stops loses its traffic, one that starts takes it."""
-        for program, service in (("httpfront", FRONT), ("tcpfront", ECHO)):
-            self._container_killed("consul-3", program, service)
-            self._container_started("consul-3", program, NEXT_VERSION)
+        for name, program in (("consul-3", "httpfront"), ("consul-1", "httpfront"), ("consul-3", "tcpfront")):
+            self._container_replaced(name, program)
 
     def host_cut_off(self) -> None:
         """A host loses its cable: what had been sent to it comes from the others."""
@@ -108,46 +108,48 @@ class Faults:
     def edge_without_consul(self) -> None:
         """All of Consul is gone; then an edge crashes too, and finds the last good catalog on its disk."""
         name = "consul-1"
-        servers = self._site.cluster.servers.values()
+        edge, servers = self._site.edges[name], self._site.cluster.servers.values()
+        gone = 0.0
 
         def crash() -> None:
-            self._site.edges[name].kill()
-            self._site.edges[name].start()
+            nonlocal gone
+            edge.kill()
+            gone = time.monotonic()
+            edge.start()
 
-        every = [server.kill for server in servers]
-        self._step("every Consul server killed", partial(one_by_one, every), self._all_but(), self._in_use, AT_ONCE)
+        # About a second after the last change; a crash sooner would bring back the catalog before that.
+        self._report.expect(f"what {name} has on its disk", set(HOSTS), partial(edge.kept, FRONT))
+        kill_all = partial(one_by_one, [server.kill for server in servers])
+        self._step("every Consul server killed", kill_all, self._all_but(), self._in_use, AT_ONCE)
         self._step(
-            f"consul-edge killed (-9) on {name} and started again: echo, its instances, names of both kinds",
+            f"consul-edge killed (-9) on {name} and started again, without any Consul",
             crash,
-            (ECHO_SAYS, set(HOSTS), set(HOSTS.values()), True),
-            partial(self._answers, name),
+            {"serves": {"http", "tcp"}, "instances": set(HOSTS), "names": {*HOSTS.values(), OUTSIDE_ADDRESS}},
+            lambda: self._answers(name, gone),
             DETECTION,
             lambda lost, _: lost.edge == name and lost.result in NOBODY_THERE,
         )
-        every = [server.start for server in servers]
-        self._step(
-            "every Consul server back: followed by", partial(one_by_one, every), set(EDGES), self._following, HEALING
-        )
+        start_all = partial(one_by_one, [server.start for server in servers])
+        self._step("every Consul server back: followed by", start_all, set(EDGES), self._following, HEALING)
 
     def changes_after_all(self) -> None:
         """After everything was healed, changes are followed as at first."""
-        self._container_killed("consul-3", "httpfront", FRONT)
-        self._container_started("consul-3", "httpfront", VERSION)
+        for name in ("consul-3", "consul-1"):
+            self._container_replaced(name, "httpfront")
 
-    def _container_killed(self, name: str, program: str, service: str) -> None:
-        kill = partial(self._site.stop_container, name, program)
-        left = partial(self._in_use, [service])
-        self._step(f"{program} killed on {name}", kill, self._all_but(name), left, AT_ONCE, in_flight)
-
-    def _container_started(self, name: str, program: str, version: str) -> None:
-        protocol = "tcp" if program == "tcpfront" else "http"
-        before = time.monotonic()
+    def _container_replaced(self, name: str, program: str) -> None:
+        """Kill a container, then start one of a version that no other has: clients see which one answers."""
+        sample = SAMPLES[program]
+        version = f"v1.0.{next(self._versions)}"
 
         def takers() -> set[str]:
             """Return the edges through which clients have met it."""
-            return {edge for edge, *rest in self._load.versions(before) if rest == [protocol, version]}
+            return {met.edge for met in self._load.exchanges(0) if met.version == version}
 
-        start = partial(self._site.start_container, name, SAMPLES[program], version=version)
+        kill = partial(self._site.stop_container, name, program)
+        in_use = partial(self._in_use, [sample.service])
+        self._step(f"{program} killed on {name}", kill, self._all_but(name), in_use, AT_ONCE, in_flight)
+        start = partial(self._site.start_container, name, sample, version=version)
         self._step(f"{program} {version} started on {name}: takes traffic from", start, set(EDGES), takers, DETECTION)
 
     def _server_killed(self, what: str, name: str) -> None:
@@ -155,11 +157,13 @@ class Faults:
         self._step(f"{what} killed, on {name}", server.kill, self._all_but(name), self._in_use, DETECTION)
         self._step(f"{what} back, on {name}", server.start, self._all_but(), self._in_use, HEALING)
 
-    def _answers(self, name: str) -> tuple[str, set[str], set[str], bool]:
-        """Ask an edge everything: by TCP, by its API, by DNS for ours and for others' names."""
+    def _answers(self, name: str, since: float) -> dict[str, set[str]]:
+        """Return what an edge serves since that moment: protocols, instances, and names of both kinds."""
         edge, place = self._site.edges[name], self._site.on(name)
-        said = echo(self._site.client, name)
-        return said, edge.instances(FRONT), set(place.dig(BACKEND_NAME)), bool(place.dig(OUTSIDE_NAME))
+        answered = (each for each in self._load.exchanges(since) if each.result == "ok" and each.begin >= since)
+        served = {each.protocol for each in answered if each.edge == name}
+        names = {*place.dig(BACKEND_NAME), *place.dig(OUTSIDE_NAME)}
+        return {"serves": served, "instances": edge.instances(FRONT), "names": names}
 
     def _following(self) -> set[str]:
         """Return the edges that follow an agent's catalog."""

@@ -59,10 +59,6 @@ class Load:
 
         wait_until(settled, timeout=2 * TIMEOUT + 5, step=0.05, what="every client of the load goes on")
 
-    def versions(self, since: float) -> set[tuple[str, str, str]]:
-        """Return edge, protocol and version of all exchanges that began after that moment."""
-        return {(each.edge, each.protocol, each.version) for each in self.exchanges(since) if each.begin >= since}
-
 
 class Losses(NamedTuple):
     """How many exchanges there were in a time, which of them failed, and how long the slowest took (seconds)."""

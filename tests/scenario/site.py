@@ -19,7 +19,6 @@ from tests.scenario.image import make_image
 from tests.scenario.layout import CLIENT, CLIENT_ADDRESS, EDGES, HOSTS, SECURE_NAME, VERSION
 from tests.scenario.network import Switch
 from tests.scenario.outside import start_names
-from tests.scenario.registrar import Registrar
 from tests.scenario.samples import SAMPLES, Sample, run_sample
 from tests.support.certificates import Certificate, make_certificate
 from tests.support.process import wait_until
@@ -36,8 +35,7 @@ class Site:
         self._samples: set[str] = set()
         self.cluster = Cluster(hosts.values())
         self.engines = {name: Engine(host) for name, host in hosts.items()}
-        self.edges = {name: Edge(host) for name, host in hosts.items()}
-        self.registrars = {name: Registrar(self.engines[name], self.cluster.servers[name]) for name in hosts}
+        self.edges = {name: Edge(host, self.engines[name]) for name, host in hosts.items()}
 
     @property
     def balancers(self) -> list[Edge]:
@@ -74,12 +72,10 @@ class Site:
     def start_container(self, host: str, sample: Sample, *, container: str = "", version: str = VERSION) -> None:
         """Start one container of a sample."""
         run_sample(self.engines[host], sample, container=container, version=version)
-        self.registrars[host].sync()
 
     def stop_container(self, host: str, container: str) -> None:
         """Kill a container and remove it."""
         self.engines[host].remove(container)
-        self.registrars[host].sync()
 
     def served(self, program: str) -> dict[str, int]:
         """Return how many requests or connections each host's container of a sample says that it served."""

@@ -18,6 +18,9 @@ from tests.scenario.parts import PARTS
 from tests.scenario.site import Site, three_hosts
 from tests.scenario.table import Report, Row
 
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals on which everything is cleared away."""
+
 CHANGE = "5"
 """The part that comes last: it leaves other versions of the samples behind."""
 
@@ -28,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if lacks := missing():
         print(f"scenario: this machine lacks {', '.join(lacks)}", file=sys.stderr)
         return 2
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDS:
         signal.signal(number, _interrupt)
     report = Report(_tell)
     try:
@@ -48,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _interrupt(*_: object) -> None:
     """End once: a second signal must not stop the clearing away."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDS:
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 

@@ -120,7 +120,13 @@ class Faults:
         # About a second after the last change; a crash sooner would bring back the catalog before that.
         self._report.expect(f"what {name} has on its disk", set(HOSTS), partial(edge.kept, FRONT))
         kill_all = partial(one_by_one, [server.kill for server in servers])
-        self._step("every Consul server killed", kill_all, self._all_but(), self._in_use, AT_ONCE)
+        self._step(
+            "every Consul server killed",
+            kill_all,
+            {"in use": set(HOSTS), "followed by": set()},
+            lambda: {"in use": self._in_use(), "followed by": self._following()},
+            DETECTION,
+        )
         self._step(
             f"consul-edge killed (-9) on {name} and started again, without any Consul",
             crash,

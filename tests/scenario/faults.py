@@ -92,15 +92,19 @@ class Faults:
         self._server_killed("the leading Consul server", self._site.cluster.leader())
 
     def agent_cut_off(self) -> None:
-        """An edge's own agent loses the others, and what it knows stands still without any error."""
-        name = "consul-1"
+        """An edge's own agent loses the others, and what it knows stands still without any error.
+
+        Worst is the leader: it does not even look for another one.
+        """
+        leader = self._site.cluster.leader()
+        name = leader if leader in EDGES else EDGES[0]
         host = self._site.hosts[name]
         self._step(
             f"the Consul server on {name} cut off from the others",
             partial(self._site.switch.cut_consul, host),
             self._all_but(name),
             self._in_use,
-            HEALING,
+            DETECTION,
         )
         mend = partial(self._site.switch.mend_consul, host)
         self._step(f"the Consul server on {name} heard again", mend, self._all_but(), self._in_use, HEALING)

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _SCOUT_INTERVAL = 1.0
 _SCOUT_CAP = 30.0
+_LEADER_INTERVAL = 5.0
 
 
 class _BetterAgent(CatalogError):
@@ -109,6 +110,7 @@ class Watcher:
                 group.create_task(self._note_settled(session, agent.url))
                 if len(self._settings.agents) > 1:
                     group.create_task(self._scout())
+                    group.create_task(self._mind_leader())
         except ExceptionGroup as errors:
             raise first_error(errors) from None
 
@@ -143,6 +145,16 @@ class Watcher:
             for position in candidates:
                 if await self._has_leader(position):
                     raise _BetterAgent(position, self._settings.agents[position])
+
+    async def _mind_leader(self) -> None:
+        """Ask the agent in use now and then whether it knows a leader.
+
+        Long polls tell that too late: an answer says what was known when its poll began. So an agent that is cut off
+        claims a leader until the polls end that it has at that moment, and the truth comes with the end of the next.
+        """
+        while True:
+            await asyncio.sleep(_LEADER_INTERVAL)
+            self.status.known_leader = await self._has_leader(self._position)
 
     def _candidates(self) -> list[int]:
         """Return the positions of the agents that would be better than the one in use, if they work."""

@@ -23,20 +23,19 @@ PATIENCE = 5.0
 UNSEEN_RATE = 150_000
 """Questions never asked before that there are for each second of a run, which ends early if they are used up."""
 
-OUTSTANDING = 100
-"""Questions that dnsperf has under way at most."""
-
-PACED_OUTSTANDING = 4000
-"""The same at a constant rate, which a server that is slow for some 100 ms shall not hold up."""
-
 
 @dataclass(frozen=True, slots=True)
 class DnsLoad(Load):
-    """Questions by dnsperf, over and over. `needs_recursor`: it is a recursor behind the peers that knows the names."""
+    """Questions by dnsperf, over and over, from `clients` sockets, with at most `outstanding` questions under way.
+
+    `needs_recursor`: it is a recursor behind the peers that knows the names.
+    """
 
     questions: Sequence[Question]
     edns: bool = False
     needs_recursor: bool = False
+    clients: int = 8
+    outstanding: int = 100
 
     @property
     def tool(self) -> str:
@@ -63,14 +62,13 @@ class DnsLoad(Load):
         """Return the dnsperf command, with its questions written below the work folder."""
         return self._dnsperf(site, port, seconds, self.questions)
 
-    def _dnsperf(
-        self, site: Site, port: int, seconds: int, questions: Iterable[Question], outstanding: int = OUTSTANDING
-    ) -> list[str]:
+    def _dnsperf(self, site: Site, port: int, seconds: int, questions: Iterable[Question]) -> list[str]:
         file = site.work / f"{self.name}.queries"
         file.write_text(dnsperf_input(questions))
         return [
             "dnsperf", "-s", "127.0.0.1", "-p", str(port), "-d", str(file), "-l", str(seconds),
-            "-c", "8", "-T", str(site.client_threads), "-q", str(outstanding), *(["-e"] if self.edns else []),
+            "-c", str(self.clients), "-T", str(site.client_threads), "-q", str(self.outstanding),
+            *(["-e"] if self.edns else []),
         ]  # fmt: skip
 
     def parse(self, output: str) -> Count:
@@ -129,7 +127,7 @@ class ChangesDnsLoad(DnsLoad):
     def command(self, site: Site, port: int, seconds: int) -> list[str]:
         """Return the dnsperf command, which prints a line for each answer."""
         return [
-            *self._dnsperf(site, port, seconds, self.questions, PACED_OUTSTANDING), "-Q", str(self.rate), "-v",
+            *self._dnsperf(site, port, seconds, self.questions), "-Q", str(self.rate), "-v",
         ]  # fmt: skip
 
     @contextmanager

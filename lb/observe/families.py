@@ -20,7 +20,7 @@ from lb.observe.shapes import LogCounts
 from lb.observe.stats import BUCKETS, HttpStats, Stats, TcpStats
 from lb.observe.views import CatalogView, EndpointView, WorkersView, WorkerView
 
-PROBLEM_KINDS = ("instance", "option", "route", "listener")
+PROBLEM_KINDS = ("instance", "option", "route", "listener", "container", "registration")
 
 _PIECE = 200
 """Samples in one piece of a family."""

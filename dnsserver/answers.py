@@ -292,7 +292,7 @@ class Lookup:
         return list(found.values())
 
     def _srv_data(self, member: Member) -> SrvData | None:
-        """What SRV replies say of an instance; kept, unless it hangs on where a host name leads."""
+        """What SRV replies say of an instance; kept, unless it hangs on the question or on where a host name leads."""
         instance = member.instance
         place = self._place(member)
         if place is None:
@@ -305,7 +305,7 @@ class Lookup:
         record = records.srv(QUESTION, target, instance.port, weight, self._scope.ttl)
         additional = self._srv_additional(member, place, target, node_name)
         data = SrvData((instance.node, target, instance.port), Group((record,), additional))
-        if place.packed is not None:
+        if place.packed is not None and place is member.place(self._asked.qtype):
             member.srv = data
         return data
 
@@ -334,6 +334,7 @@ class Lookup:
         """Where clients of the asked type reach an instance."""
         place = member.place(self._asked.qtype)
         if place is not None and place.packed is None and self._is_asked(place.text):
+            self._chased = True  # under its other names the service is answered otherwise
             return find_node_place(member.instance, member.node, self._asked.qtype)
         return place
 

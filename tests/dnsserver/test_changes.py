@@ -89,3 +89,23 @@ def test_a_change_of_one_service_keeps_the_replies_of_the_others() -> None:
     assert stats.built.total() == made
     respond(server, db)
     assert stats.built.total() == made + 1
+
+
+NAMES_OF_ITSELF = (
+    "web.service.consul",
+    "tagged.web.service.consul",
+    "_web._tcp.service.consul",
+    "web.service.dc1.consul",
+)
+
+
+@pytest.mark.parametrize("qtype", ["A", "SRV", "ANY"])
+def test_what_is_answered_does_not_hang_on_what_was_asked_before(qtype: str) -> None:
+    """A service whose address is its own name is answered otherwise under that name than under the others."""
+    itself = instance("web", 1, tags=("tagged",), service_address="web.service.consul")
+    zone = Zone(snapshot([itself]), SETTINGS, SERIAL)
+    server = Responder(SETTINGS, DnsStats(), None, zone, Random(1))
+    for name in NAMES_OF_ITSELF:
+        question = make_query(name, qtype, edns=4096)
+        anew = Responder(SETTINGS, DnsStats(), None, Zone(zone.snapshot, SETTINGS, SERIAL), Random(1))
+        assert replies(server, question) == replies(anew, question), name

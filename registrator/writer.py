@@ -48,6 +48,7 @@ FINISH_TIMEOUT = 1.0
 EXIT_TIMEOUT = 5.0
 """Seconds for removing everything at exit."""
 
+_NOT_FOUND = 404
 _TOO_MANY = 429
 _SERVER_ERROR = 500
 
@@ -55,7 +56,11 @@ log = logging.getLogger(__name__)
 
 
 class Writer:
-    """Keeps one agent up to a roster. `registered` is called with what was written for containers that run."""
+    """Keeps one agent up to a roster.
+
+    `registered` is called with what the agent has of containers that run: when it was written, and whenever it is found
+    there just as it is wanted.
+    """
 
     def __init__(
         self,
@@ -197,6 +202,7 @@ class Writer:
         self._plan = self._book.plan(
             self._roster.wanted(), self._roster.kept(), cleanup=settings.cleanup, adopt=settings.adopt
         )
+        self._note_unchanged()
         self._todo.clear()
         self._last.clear()
         registering = False
@@ -211,6 +217,13 @@ class Writer:
         if not self._plan.actions:
             self._backoff.reset()
         self._go_on()
+
+    def _note_unchanged(self) -> None:
+        """Tell of what need not be written: it may be believed to have ended, with a container that is back by now."""
+        changed = {action.registration.id for action in self._plan.actions if isinstance(action, Register)}
+        for registration in self._plan.accepted:
+            if registration.id not in changed and registration.id not in self._book.busy:
+                self._registered(registration)
 
     def _go_on(self) -> None:
         """Write as much as there is room for; when all is written, tell the checks that are due."""
@@ -259,7 +272,8 @@ class Writer:
         except AgentRefused as error:
             self._book.end(action, str(error))
             self._note_refused(kind, error)
-            if error.status >= _SERVER_ERROR or error.status == _TOO_MANY:
+            # Newer Consuls say 404 of a service that is not there: what the agent has is not what was read.
+            if error.status >= _SERVER_ERROR or error.status in (_NOT_FOUND, _TOO_MANY):
                 self._doubt_soon()
         except CatalogError as error:
             self._book.fail(action)
@@ -364,8 +378,12 @@ class Writer:
 
         async def work() -> None:
             for service_id in left:
-                await agent.deregister(service_id)
-                self._stats.writes["deregister", "ok"] += 1
+                try:
+                    await agent.deregister(service_id)
+                except AgentRefused as error:  # it may be gone already; the others are not
+                    self._note_refused("deregister", error)
+                else:
+                    self._stats.writes["deregister", "ok"] += 1
 
         try:
             async with asyncio.timeout(EXIT_TIMEOUT):

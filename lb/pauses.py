@@ -12,7 +12,11 @@ import time
 from collections.abc import Callable
 
 THRESHOLDS = (700, 10, 3)
-"""The oldest generation is walked over after some 20,000 new objects, two milliseconds' worth."""
+"""The oldest generation is walked over after some 20,000 new objects, two milliseconds' worth.
+
+After a walk over everything Python first waits for a quarter as many new ones: that walk takes up to a quarter as long,
+too.
+"""
 
 THAW_EVERY = 900.0
 """Seconds between two walks over everything, at least."""

@@ -180,15 +180,15 @@ class Lookup:
             return Answer(SERVFAIL)
         if not zone.serves(name.datacenter):
             return self._elsewhere(name)
-        kept = zone.answers.get((name, self._asked.qtype))
-        if kept is not None:
+        kept = zone.answers.get((name.service, self._asked.qtype))
+        if kept is not None and not name.tag:
             return kept
         scope = Scope(zone.service_ttl(name.service), zone.datacenter, zone.snapshot.nodes)
         found = self._of_service(self._healthy(zone.service(name.service), name.tag), scope)
         if found.groups and not self._chased:
             found.service = name.service
-            if self._asked.qtype in _KEPT_TYPES:
-                zone.answers[name, self._asked.qtype] = found
+            if self._asked.qtype in _KEPT_TYPES and not name.tag:
+                zone.answers[name.service, self._asked.qtype] = found
         return found
 
     def _elsewhere(self, name: ServiceName | MeshName | QueryName) -> Answer:

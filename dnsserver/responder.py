@@ -16,6 +16,7 @@ from dnsserver.cache import Entry, WireCache
 from dnsserver.foreign import Found
 from dnsserver.forwarder import Forwarder
 from dnsserver.hosts import Hosts
+from dnsserver.lane import Lane
 from dnsserver.message import Query, Rejected, parse_query
 from dnsserver.records import Answer, Group, Record
 from dnsserver.remote import AgentAnswer, AgentNeeded, AgentQuestion
@@ -39,21 +40,8 @@ log = logging.getLogger(__name__)
 
 Send = Callable[[bytes], None]
 
-CACHE_ENTRIES = 1 << 15
-CACHE_BYTES = 48 << 20
-"""Octets of replies kept for UDP from the zone: 2,000 services of 10 instances, A and SRV, fit."""
-
-SMALL_CACHE_BYTES = 8 << 20
-"""The same for each of the other caches."""
-
-COLLECTED = 500
-"""Forgotten replies whose memory is given back in a sweep: half a millisecond of work."""
-
 ENTRY_OVERHEAD = 600
 """Octets of memory that an entry takes beside its key and its replies, about."""
-
-MAX_NEW = 1 << 16
-"""Queries that came once and are remembered by their hashes."""
 
 MAX_AGENT_QUESTIONS = 8
 """What an agent is asked for one query, at most: the name itself, and names that host names of instances lead to."""
@@ -71,41 +59,6 @@ class Trust(IntEnum):
     CONFIRMED = 0
     STALE = 1
     EXPIRED = 2
-
-
-class Lane:
-    """One transport: its name, and its caches of replies from the zone and from recursors.
-
-    The second is emptied each second, so that TTLs count down.
-    """
-
-    def __init__(self, udp: bool, on_drop: Callable[[Entry], None]) -> None:
-        self.udp = udp
-        self.transport = "udp" if udp else "tcp"
-        self.local = WireCache(CACHE_ENTRIES, CACHE_BYTES if udp else SMALL_CACHE_BYTES, on_drop)
-        self.foreign = WireCache(CACHE_ENTRIES, SMALL_CACHE_BYTES, on_drop)
-        self._came: set[int] = set()
-
-    def find(self, key: bytes) -> bytes | None:
-        """Return the next reply for the octets of a query after its ID, None if there is none ready."""
-        for cache in (self.local, self.foreign):
-            entry = cache.find(key) or cache.revive(key)
-            if entry is not None:
-                reply = next(entry.replies, None)
-                if reply is not None:
-                    entry.hits += 1
-                    return reply
-        return None
-
-    def is_new(self, key: bytes) -> bool:
-        """Tell whether the octets of a query after its ID come for the first time, as far as is remembered."""
-        hashed = hash(key)
-        if hashed in self._came:
-            return False
-        if len(self._came) >= MAX_NEW:
-            self._came.clear()
-        self._came.add(hashed)
-        return True
 
 
 class Responder:
@@ -145,8 +98,7 @@ class Responder:
             self._forget()
             return
         for lane in (self.udp, self.tcp):
-            lane.local.forget(changed)
-            lane.foreign.clear()
+            lane.forget(changed)
 
     def apply_hosts(self, hosts: Hosts) -> None:
         """Answer names of another hosts file from now on."""
@@ -161,16 +113,12 @@ class Responder:
 
     def _forget(self) -> None:
         for lane in (self.udp, self.tcp):
-            lane.local.clear()
-            lane.foreign.clear()
+            lane.clear()
 
     def sweep(self) -> None:
         """To be called each second: forgets replies whose TTLs have changed since."""
-        self.udp.foreign.clear()
-        self.tcp.foreign.clear()
         for lane in (self.udp, self.tcp):
-            lane.local.collect(COLLECTED)
-            lane.foreign.collect(COLLECTED)
+            lane.sweep()
 
     def respond(self, packet: bytes, lane: Lane, send: Send) -> bool:
         """Answer a packet through `send`, now or later; return False where silence is the answer."""
@@ -385,10 +333,9 @@ class Responder:
         living: Counter[Kind] = Counter()
         entries = 0
         for lane in (self.udp, self.tcp):
-            for cache in (lane.local, lane.foreign):
-                entries += len(cache)
-                for entry in cache.entries():
-                    living[entry.kind] += entry.hits
+            entries += len(lane)
+            for entry in lane.entries():
+                living[entry.kind] += entry.hits
         forwarder = self._forwarder
         return Gauges(
             cached=living,

@@ -216,7 +216,8 @@ class UdpPort:
         self._send(peer, reply, source)
 
     def _flush(self) -> None:
-        for reply, peer, source in self._gathered:
+        gathered, self._gathered = self._gathered, []
+        for reply, peer, source in gathered:
             try:
                 if source is None:
                     self._sock.sendto(reply, peer)
@@ -224,7 +225,6 @@ class UdpPort:
                     self._sock.sendmsg((reply,), source, 0, peer)
             except OSError as error:
                 self._failed(error)
-        self._gathered.clear()
 
     def _failed(self, error: OSError) -> None:
         """Count a packet that could not be received or sent: a full buffer, a peer that went away."""

@@ -8,7 +8,6 @@ from functools import cached_property, lru_cache
 from ipaddress import IPv6Address
 
 from dnsserver.members import Member
-from dnsserver.names import ServiceName
 from dnsserver.records import Answer, Record, soa
 from dnsserver.wire import MAX_NAME, encode_name, fold, name_from_text, split_name, to_bytes
 from lb.catalog.model import Instance, Node, Service, Snapshot
@@ -18,9 +17,9 @@ from lb.settings import DnsSettings
 class Zone:
     """A snapshot under `settings.domain`.
 
-    `serial` is that of the SOA record. `answers` are those found for services, by name and type of question: whoever
-    finds one that hangs on its service alone may put it there. Indexes are made when something first needs them, and
-    those of the zone `before` are kept as far as they hold: so a new snapshot costs little.
+    `serial` is that of the SOA record. `answers` are those for all instances of a service, by its name and the type of
+    the question: whoever finds one that hangs on its service alone may put it there. Indexes are made when something
+    first needs them, and those of the zone `before` are kept as far as they hold: so a new snapshot costs little.
     """
 
     def __init__(self, snapshot: Snapshot, settings: DnsSettings, serial: int, before: Zone | None = None) -> None:
@@ -36,7 +35,7 @@ class Zone:
         self._serial = serial
         self._suffixes: dict[tuple[bytes, str], bytes] = {}
         self._members: dict[bytes, tuple[Member, ...]] = {}
-        self.answers: dict[tuple[ServiceName, int], Answer] = {}
+        self.answers: dict[tuple[bytes, int], Answer] = {}
         self._services = _Services(snapshot.services)
         self._owners = _Owners()
         self._nodes = _Nodes(snapshot.nodes)

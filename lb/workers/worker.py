@@ -48,7 +48,6 @@ class Worker:
         self._dns_stats = DnsStats()
         self._log_reporter: LogReporter | None = None
         self._snapshot = Snapshot()
-        self._pauses: ShortPauses | None = None
         self._rows: dict[str, int] = {}
         self._settings = Settings()
         self._places: BoardPlaces
@@ -112,7 +111,7 @@ class Worker:
             self._snapshot = changed(self._snapshot, body["catalog"])
             self._plane.apply(self._snapshot)
             if first:
-                self._pauses = ShortPauses()
+                ShortPauses()
         for name in gone:
             self._rows.pop(name, None)
         for kind, host, port in body["close"]:

@@ -55,7 +55,7 @@ def test_a_server_that_breaks_a_rule_is_found_out(
 
 def test_memory_stays_flat(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CACHE_BYTES", "SMALL_CACHE_BYTES"):
-        monkeypatch.setattr(f"dnsserver.responder.{name}", 100_000)
+        monkeypatch.setattr(f"dnsserver.lane.{name}", 100_000)
     run = FuzzRun(7)
     run.send(3_000)
     tracemalloc.start()

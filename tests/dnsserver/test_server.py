@@ -161,7 +161,7 @@ def test_a_connection_ends_after_128_queries(dns: RunningDns) -> None:
 
 
 def test_long_keys_do_not_swell_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dnsserver.responder.CACHE_BYTES", 100_000)
+    monkeypatch.setattr("dnsserver.lane.CACHE_BYTES", 100_000)
     with running_dns(DnsSettings(listen=LOOPBACK), CATALOG) as dns:
         for number in range(200):
             ask(dns, QUERY + number.to_bytes(4, "big") * 900)

@@ -6,6 +6,7 @@ A node that serves nobody (no plane is on) follows no catalog: it is there for i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -51,6 +52,8 @@ class Node:
     ) -> None:
         self._settings = settings
         self._draining = False
+        self._closing = False
+        self._hurried = asyncio.Event()
         self.failed_upgrades: list[str] = []
         self.store = Store(settings.consul.state_dir)
         if last is None or not last.generation:
@@ -143,7 +146,9 @@ class Node:
         log.info("draining", extra=fields(delay=drain.delay, timeout=drain.timeout))
         if self._registration is not None:
             await self._registration.withdraw()
-        await asyncio.sleep(drain.delay)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain.delay):
+                await self._hurried.wait()
         await self._close(drain.timeout, leaving=True)
         log.info("stopped")
 
@@ -152,8 +157,10 @@ class Node:
         await self._close(0.0)
 
     async def hurry(self) -> None:
-        """End the draining: `stop` returns soon."""
-        await self.planes.drain(0.0)
+        """End the draining, its delay too: `stop` and `drain` return soon."""
+        self._hurried.set()
+        if self._closing:
+            await self.planes.drain(0.0)
 
     async def draw_back(self) -> None:
         """Leave the catalog and the admin server to another program, which has all sockets."""
@@ -186,8 +193,9 @@ class Node:
             self._watching.result()
 
     async def _close(self, grace: float, *, leaving: bool = False) -> None:
+        self._closing = True
         self.keeper.withdraw()
-        await self.planes.drain(grace)
+        await self.planes.drain(0.0 if self._hurried.is_set() else grace)
         await self._stop_registering(leaving=leaving)
         await self._stop_watching()
         await self.store.close()

@@ -194,6 +194,22 @@ def test_drain_delay_keeps_listeners_open_with_readiness_red(consul: Consul, tmp
         assert node.process.wait(10) == 0
 
 
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_the_drain_delay(consul: Consul, tmp_path: Path, second: signal.Signals) -> None:
+    tcp_port = free_port()
+    with echo("> ") as backend, running_node(tmp_path, consul.url, flags=("--drain-delay", "1h")) as node:
+        consul.register(f"echo-{tcp_port}", backend, tags=["tcp"])
+        wait_until(lambda: port_open(tcp_port), what="the TCP port opens")
+        with socket.create_connection(("127.0.0.1", tcp_port), timeout=5) as client:
+            client.sendall(b"one")
+            assert client.recv(100) == b"> one"
+            node.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: not node.ready(), what="readiness is red")
+            assert port_open(tcp_port)
+            node.process.send_signal(second)
+            assert node.process.wait(10) == 0
+
+
 def test_the_access_log_is_reopened_on_sigusr1(consul: Consul, tmp_path: Path) -> None:
     path, moved = tmp_path / "access.log", tmp_path / "access.log.1"
     with origin("web") as web, running_node(tmp_path, consul.url, flags=("--access-log", str(path))) as node:

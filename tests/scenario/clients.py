@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tests.scenario.engine import Engine
 from tests.scenario.host import CommandError, Host
-from tests.scenario.image import python
+from tests.support.python_image import python
 
 TIMEOUT = "10"
 """Seconds for a client's exchange."""
@@ -51,7 +51,7 @@ class Place:
 
     def look_up(self, name: str) -> str:
         """Return the first address of a name as the C library gives it: so every other program sees it, too."""
-        return self.run(python(), "-S", "-c", f"import socket; print(socket.gethostbyname({name!r}))").strip()
+        return self.run(str(python()), "-S", "-c", f"import socket; print(socket.gethostbyname({name!r}))").strip()
 
     def nc(self, address: str, port: int, text: str) -> str:
         """`nc ADDRESS PORT` with that text as its input; returns what comes back."""

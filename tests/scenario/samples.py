@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.scenario.engine import Engine
-from tests.scenario.image import SERVICES, python
+from tests.scenario.image import SERVICES
 from tests.scenario.layout import BACKEND, BACKEND_PORT, ECHO, ECHO_PORT, FRONT, SECURE, SECURE_PORT, VERSION
+from tests.support.python_image import python
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,4 +39,4 @@ SAMPLES = {
 def run_sample(engine: Engine, sample: Sample, *, container: str = "", version: str = VERSION) -> None:
     """Start a container of a service, by default under the program's name."""
     name = container or sample.program
-    engine.run(name, sample.options(), [python(), "-S", SERVICES, sample.program, "--version", version])
+    engine.run(name, sample.options(), [str(python()), "-S", SERVICES, sample.program, "--version", version])

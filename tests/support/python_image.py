@@ -1,4 +1,4 @@
-"""What an image of consul-edge is built from where no registry is asked: a base with this Python, and wheels."""
+"""What images are made of where no registry is asked: this machine's Python and programs, wheels of consul-edge."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sysconfig
 import tarfile
 import tomllib
 import zipfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -21,23 +21,24 @@ from tests.support.consul import require
 
 ROOT = Path(__file__).parents[2]
 TREES = ("lb", "dnsserver", "registrator")
-FOLDERS = ("bin", "etc", "proc", "root", "sys", "tmp", "usr/bin")
+FOLDERS = ("bin", "etc", "proc", "root", "srv", "sys", "tmp", "usr/bin")
 APPLETS = ("sh", "cat", "id", "mkdir", "sleep", "touch")
-_UNUSED = re.compile(
-    r"/(test|tests|idlelib|tkinter|turtledemo|lib2to3|site-packages|dist-packages|config-[^/]*)/|\.pyc$"
-)
+_UNUSED = re.compile(r"/(test|tests|idlelib|tkinter|turtledemo|lib2to3|site-packages|dist-packages|config-[^/]*)/")
 _EXTRA = re.compile(r"extra\s*==")
+
+
+def python() -> Path:
+    """Return the interpreter, the same path inside images as on this machine."""
+    return Path(sys.executable).resolve()
 
 
 def base_image() -> bytes:
     """Return a root file system as a tar archive: Python with pip, where this machine has it, and busybox's shell."""
-    python = Path(sys.executable).resolve()
-    files = {python, *_standard_library()}
-    objects = [file for file in files if file == python or file.suffix == ".so"]
-    objects += [Path(file.locate()) for one in _needed() for file in one.files or () if file.suffix == ".so"]
+    needed = [Path(file.locate()) for one in _needed() for file in one.files or () if file.suffix == ".so"]
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", dereference=True) as archive:
-        _fill(archive, files | _libraries(objects), {"usr/bin/python3": str(python)})
+        pack_python(archive, libraries_for=needed)
+        _link(archive, "usr/bin/python3", str(python()))
         stdlib = sysconfig.get_path("stdlib")
         for name, data in _files_of(distribution("pip")):
             entry = tarfile.TarInfo(f"{stdlib}/{name}".lstrip("/"))
@@ -50,22 +51,37 @@ def program_image(program: Path) -> bytes:
     """Return a root file system as a tar archive: one program, where this machine has it, and busybox's shell."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", dereference=True) as archive:
-        _fill(archive, {program, *_libraries([program])}, {})
+        _pack(archive, {program, *_libraries([program])})
     return out.getvalue()
 
 
-def _fill(archive: tarfile.TarFile, files: Iterable[Path], links: Mapping[str, str]) -> None:
+def pack_python(archive: tarfile.TarFile, programs: Iterable[Path] = (), libraries_for: Iterable[Path] = ()) -> None:
+    """Write a root file system: Python, these programs, where this machine has them, and busybox's shell.
+
+    In it are the libraries that all of them load, and those for what is to be installed there.
+    """
+    files = {python(), *programs}
+    library = set(_standard_library())
+    objects = {*files, *libraries_for, *(file for file in library if file.suffix == ".so")}
+    _pack(archive, files | library | _libraries(objects))
+
+
+def _pack(archive: tarfile.TarFile, files: Iterable[Path]) -> None:
     for folder in FOLDERS:
         entry = tarfile.TarInfo(folder)
         entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
         archive.addfile(entry)
-    archive.add(require("busybox", "a shell is needed to build an image"), "bin/busybox")
-    for name, target in {**links, **{f"bin/{applet}": "busybox" for applet in APPLETS}}.items():
-        entry = tarfile.TarInfo(name)
-        entry.type, entry.linkname = tarfile.SYMTYPE, target
-        archive.addfile(entry)
+    archive.add(require("busybox", "a shell is needed in an image"), "bin/busybox")
+    for applet in APPLETS:
+        _link(archive, f"bin/{applet}", "busybox")
     for file in sorted(files):
         archive.add(file, str(file).lstrip("/"), recursive=False)
+
+
+def _link(archive: tarfile.TarFile, name: str, target: str) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.linkname = tarfile.SYMTYPE, target
+    archive.addfile(entry)
 
 
 def _standard_library() -> Iterator[Path]:

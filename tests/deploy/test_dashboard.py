@@ -19,6 +19,7 @@ import pytest
 from tests.support.certificates import Certificate, make_certificate
 from tests.support.consul import Consul, require, running_consul
 from tests.support.dns import ask_udp, make_query
+from tests.support.engine import FakeEngine
 from tests.support.node import EdgeNode, running_node
 from tests.support.origins import echo, origin
 from tests.support.process import free_ports, port_open, running, wait_until
@@ -122,6 +123,9 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
         consul = enter(running_consul(directory / "consul"))
         recursor = enter(running_recursor(lambda query: [answer(query, "www.example.org. 0 A 192.0.2.80")]))
         enter(running(server, log=directory / "server.log"))
+        engine = enter(FakeEngine(directory).running())
+        engine.start("sidecar", "job")
+        flags += ["--docker", engine.host, "--host-name", "edge-1"]
         node = enter(running_node(directory / "edge", consul.url, flags=(*flags, "--recursor", str(recursor.address))))
         node.dns = dns
         way, configuration = configured(consul, node, resolver)
@@ -207,6 +211,9 @@ def test_what_the_dashboard_shows_is_right(scraped: Scraped) -> None:
     assert "connect_refused" in {one["metric"].get("result") for one in shown("Attempts that failed, retries")}
     assert {one["metric"]["result"] for one in shown("TCP sessions by how they ended")} <= {"ok", "reset"}
     assert {one["metric"]["kind"] for one in shown("Connections closed for how they began")} == {"not_tls"}
+    assert shown("Docker and the agent of the host")[0]["value"][1] == "1"
+    assert shown("Containers and their services")[0]["value"][1] == "2"
+    assert shown("Problems of containers")[0]["value"][1] == "0"
 
 
 def test_the_variables_of_the_dashboard_have_values(scraped: Scraped) -> None:

@@ -12,11 +12,15 @@ import pytest
 
 from dnsserver.metrics import DnsCollector
 from dnsserver.stats import DnsStats
+from lb.catalog.store import Store
 from lb.flags import FLAGS
 from lb.observe.metrics import Metrics
 from lb.observe.stats import Stats
 from lb.observe.views import CatalogView, WorkersView
 from lb.routing import options
+from lb.settings import ConsulSettings, RegistratorSettings
+from registrator.loop import Registrator
+from registrator.metrics import RegistratorCollector
 from tests.support.python_image import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -75,6 +79,7 @@ def test_every_file_that_a_document_names_exists(document: Path) -> None:
 
 
 def test_every_metric_exists() -> None:
+    registrator = Registrator(RegistratorSettings(), ConsulSettings(), Store())
     metrics = Metrics(
         Stats(),
         version="1",
@@ -83,7 +88,7 @@ def test_every_metric_exists() -> None:
         problems=lambda: (),
         access_log=_NoLog(),
         workers=WorkersView,
-        extra=[DnsCollector(DnsStats()).collect],
+        extra=[DnsCollector(DnsStats()).collect, RegistratorCollector(registrator).collect],
     )
     known = {"up"}
     for family in metrics.collect():
@@ -93,6 +98,7 @@ def test_every_metric_exists() -> None:
     dashboard = json.loads((DEPLOY / "grafana" / "consul-edge.json").read_text())
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", ())]
     queries += re.findall(r"series: '([^']*)'", (DEPLOY / "prometheus" / "alerts_test.yml").read_text())
+    queries.append((DEPLOY / "prometheus" / "alerts.yml").read_text())
     found = {name for query in queries for name in used.findall(query)}
     assert found <= known
     assert len(found) > 50

@@ -7,6 +7,7 @@ turn is not taken.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 
 from lb.catalog.model import Problem
@@ -21,6 +22,9 @@ MOST_TURNS = 10_000
 """Containers of which it is kept when something happened to them last; an inspection older than that is over."""
 
 
+log = logging.getLogger(__name__)
+
+
 class Roster:
     """The containers of one engine. `complete` once there was a full comparison with it.
 
@@ -33,6 +37,7 @@ class Roster:
         self._failed: dict[str, Container] = {}  # ended, and registered on all the same
         self._unreadable: dict[str, str] = {}
         self._made: dict[str, tuple[list[Registration], list[Problem]]] = {}
+        self._faulty: set[str] = set()  # it could not be found out what they are to be registered as
         self._turns: dict[str, int] = {}
         self._turn = 0
         self._node = ""
@@ -119,6 +124,7 @@ class Roster:
     def _end(self, container: str, exit_code: int) -> list[Registration]:
         known = self._containers.pop(container, None)
         made, _ = self._made.pop(container, ([], []))
+        self._faulty.discard(container)
         self._unreadable.pop(container, None)
         if known is not None and stays(exit_code, self._settings):
             self._failed[container] = known
@@ -132,8 +138,19 @@ class Roster:
         return [registration for made, _ in self._all() for registration in made]
 
     def kept(self) -> set[str]:
-        """The service IDs that stay registered although their containers have ended."""
-        return {one for container in self._failed.values() for one in service_ids(container, self._settings)}
+        """The service IDs that stay registered although nothing wants them.
+
+        Their containers have ended, or run and it cannot be found out what they are to be registered as.
+        """
+        faulty = (self._containers[one] for one in self._faulty if one in self._containers)
+        return {one for container in (*self._failed.values(), *faulty) for one in self._ids(container)}
+
+    def _ids(self, container: Container) -> frozenset[str]:
+        try:
+            return service_ids(container, self._settings)
+        except Exception:
+            log.debug("a container's service IDs cannot be found out", exc_info=True)
+            return frozenset()
 
     def problems(self) -> list[Problem]:
         """What of the containers cannot be used."""
@@ -145,5 +162,15 @@ class Roster:
             return []
         for identifier, container in self._containers.items():
             if identifier not in self._made:
-                self._made[identifier] = registrations(container, self._settings, self._node)
+                self._made[identifier] = self._make(container)
         return [self._made[identifier] for identifier in sorted(self._containers)]
+
+    def _make(self, container: Container) -> tuple[list[Registration], list[Problem]]:
+        """Find out what a container is to be registered as; a fault of ours there is a problem of this one alone."""
+        self._faulty.discard(container.id)
+        try:
+            return registrations(container, self._settings, self._node)
+        except Exception as error:
+            log.exception("container %s cannot be registered", container.id[:12])
+            self._faulty.add(container.id)
+            return [], [Problem("container", container.id[:12], f"a fault: {type(error).__name__}: {error}")]

@@ -88,6 +88,7 @@ class Writer:
         self._planning: asyncio.Handle | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._backoff = Backoff(RETRY_FIRST, RETRY_LONGEST)
+        self._fault: Exception | None = None  # of ours, where nobody waits for the result
         self.settled = False
 
     @property
@@ -103,12 +104,15 @@ class Writer:
     def changed(self) -> None:
         """Note that the roster may be another one; what follows is begun at the end of the loop's turn."""
         if self._planning is None:
-            self._planning = asyncio.get_running_loop().call_soon(self._act)
+            self._planning = asyncio.get_running_loop().call_soon(self._guard, self._act)
 
     # Reading the agent
 
     async def run(self) -> None:
-        """Follow the roster until cancelled. Raises CatalogError if the agent is not reached within the attempts."""
+        """Follow the roster until cancelled. Raises CatalogError if the agent is not reached within the attempts.
+
+        A fault of our own, whatever it is, is raised, too.
+        """
         failures = 0
         reached = False
         pace = Pace(READ_INTERVAL, READ_BURST)
@@ -116,6 +120,8 @@ class Writer:
             while True:
                 await asyncio.sleep(pace.delay(time.monotonic()))
                 pace.take(time.monotonic())
+                if self._fault is not None:
+                    raise self._fault
                 try:
                     await self._read()
                     reached = True
@@ -191,6 +197,14 @@ class Writer:
                 return
 
     # Planning
+
+    def _guard(self, call: Callable[[], object]) -> None:
+        """Call something for the loop, and have `run` end with whatever it raises."""
+        try:
+            call()
+        except Exception as error:
+            self._fault = error
+            self._doubt.set()
 
     def _act(self) -> None:
         """Find out what is to be written, and begin."""
@@ -322,7 +336,7 @@ class Writer:
                 self._start(self._tell(registration))
         when = next_due(self._plan.accepted, self._told)
         if when is not None:
-            self._at("checks", max(CHECK_STEP, when - now), self._go_on)
+            self._at("checks", max(CHECK_STEP, when - now), lambda: self._guard(self._go_on))
 
     def _can_be_told(self, registration: Registration) -> bool:
         service = registration.id

@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from lb.catalog.model import Problem
 from lb.settings import RegistratorSettings
-from registrator.model import Container, Port, Published
+from registrator import roster as module
+from registrator.model import Container, Port, Published, Registration
 from registrator.roster import Roster
+from registrator.services import registrations
 
 SETTINGS = RegistratorSettings(host="h")
 
@@ -140,3 +143,26 @@ def test_those_that_failed_before_the_start_are_told_of() -> None:
     ended = [replace(A, running=False, exit_code=3), replace(B, running=False)]
     known.tell_failed(ended, known.turn())
     assert known.kept() == {"h:a:80"}
+
+
+def test_a_fault_over_one_container_is_its_problem_alone_and_keeps_what_is_registered_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def faulty(one: Container, settings: RegistratorSettings, node: str) -> tuple[list[Registration], list[Problem]]:
+        if one.image == "bad":
+            raise RuntimeError("not foreseen")
+        return registrations(one, settings, node)
+
+    monkeypatch.setattr(module, "registrations", faulty)
+    bad = replace(A, image="bad")
+    known = roster(bad, B)
+    assert wanted(known) == [("h:b:80", 8001)]
+    assert [(one.subject, one.reason) for one in known.problems()] == [("id-a", "a fault: RuntimeError: not foreseen")]
+    assert known.kept() == {"h:a:80"}
+    known.tell(A.id, A, known.turn())
+    assert wanted(known) == [("h:a:80", 8000), ("h:b:80", 8001)]
+    assert (known.problems(), known.kept()) == ([], set())
+    known.tell(A.id, bad, known.turn())
+    assert wanted(known) == [("h:b:80", 8001)]
+    known.end(A.id, 0)
+    assert (known.problems(), known.kept()) == ([], set())

@@ -7,10 +7,14 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from lb.catalog.registering import LocalAgent
 from lb.errors import AgentRefused
 from lb.settings import ConsulSettings, RegistratorSettings
+from registrator.book import Book
 from registrator.model import Container, Port, Published, Registration
+from registrator.plan import Plan
 from registrator.roster import Roster
 from registrator.stats import RegistratorStats
 from registrator.writer import Writer
@@ -136,5 +140,29 @@ def test_the_catalog_is_told_who_is_registered_when_another_container_that_wante
             world.told.clear()
             world.end(other)
             await until(lambda: [(one.id, one.port) for one in world.told] == [("h:a:80", 8000)])
+
+    asyncio.run(main())
+
+
+def test_a_fault_in_planning_ends_the_writer_so_that_it_can_be_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(*_: object, **__: object) -> Plan:
+        raise RuntimeError("not foreseen")
+
+    async def main() -> None:
+        world = World()
+        world.roster.complete = True
+        running = asyncio.create_task(world.writer.run())
+        try:
+            world.start(A)
+            await world.has("a")
+            monkeypatch.setattr(Book, "plan", faulty)
+            world.end(A)
+            with pytest.raises(RuntimeError, match="not foreseen"):
+                async with asyncio.timeout(10):
+                    await running
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await world.agent.close()
 
     asyncio.run(main())

@@ -99,8 +99,8 @@ class Registration:
         while not self._over.is_set():
             try:
                 await self._look(agent)
-            except CatalogError as error:
-                self._note(str(error))
+            except Exception as error:
+                self._note(*_told(error))
                 pause, retry = retry, min(2 * retry, LOOK_INTERVAL)
             else:
                 self._note("")
@@ -109,9 +109,9 @@ class Registration:
                 async with asyncio.timeout(pause):
                     await self._over.wait()
 
-    def _note(self, problem: str) -> None:
+    def _note(self, problem: str, fault: Exception | None = None) -> None:
         if problem and problem != self.problem:
-            log.warning("not registered", extra=fields(id=self._service["ID"], reason=problem))
+            log.warning("not registered", exc_info=fault, extra=fields(id=self._service["ID"], reason=problem))
         self.problem = problem
 
     async def _look(self, agent: LocalAgent) -> None:
@@ -142,6 +142,13 @@ def service(settings: RegistrationSettings, admin: Address) -> dict[str, Any]:
         "Port": port,
         "Meta": {"version": VERSION},
     }
+
+
+def _told(error: Exception) -> tuple[str, Exception | None]:
+    """What is told of an error, and the error itself if it is a fault of ours."""
+    if isinstance(error, CatalogError):
+        return str(error), None
+    return f"a fault: {type(error).__name__}: {error}", error
 
 
 def _check(address: Address, *, ready: bool) -> dict[str, Any]:

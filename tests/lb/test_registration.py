@@ -31,12 +31,15 @@ class CountingAgent(LocalAgent):
         self.writes: list[Mapping[str, Any]] = []
         self.looks = 0
         self.down = False
+        self.fault: Exception | None = None
         self.closed = False
 
     async def services(self) -> dict[str, Any]:
         self.looks += 1
         if self.down:
             raise AgentUnreachable("it is down")
+        if self.fault is not None:
+            raise self.fault
         return await super().services()
 
     async def register(self, service: Mapping[str, Any]) -> None:
@@ -194,6 +197,26 @@ def test_an_agent_that_is_down_is_told_later_and_the_problem_is_named_once(caplo
         "not registered",
         "registered",
     ]
+
+
+def test_a_fault_is_told_and_does_not_end_the_looking(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with registration(RegistrationSettings("192.0.2.7")) as (one, agent):
+            ours = (await registered(agent))["ID"]
+            agent.fault = RuntimeError("not foreseen")
+
+            async def told() -> bool:
+                return one.problem == "a fault: RuntimeError: not foreseen"
+
+            await until(told)
+            agent.fault = None
+            await agent.deregister(ours)
+            await registered(agent)
+            await agent.looked(1)
+            assert one.problem == ""
+
+    asyncio.run(main())
+    assert "not foreseen" in caplog.text
 
 
 def test_a_node_that_goes_is_deregistered() -> None:

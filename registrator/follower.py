@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 from lb.catalog.pace import Backoff
@@ -22,6 +23,9 @@ INSPECTIONS = 8
 
 RETRY_LONGEST = 5.0
 """Seconds between attempts to reach an engine that has been reached before."""
+
+STEADY = 10.0
+"""Seconds after which an event stream counts as one that lives: when it ends, the pauses between attempts begin anew."""
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +79,7 @@ class Follower:
         # The engine tells what happens from this moment on, however late it hears the question; what happened before,
         # the comparison shows.
         listening = asyncio.create_task(self._listen(await self._engine.time()), name="Docker events")
+        began = time.monotonic()
         try:
             while True:
                 self._doubt.clear()
@@ -84,6 +89,8 @@ class Follower:
                     listening.result()
                     raise EngineError(f"{self._engine.address}: the event stream has ended")
         finally:
+            if time.monotonic() - began >= STEADY:
+                self._backoff.reset()
             await self._end([listening])
 
     async def _until_doubtful(self, listening: asyncio.Task[None]) -> None:
@@ -107,7 +114,6 @@ class Follower:
             failed = await self._inspect_all(await self._engine.ended())
         if self._stats.docker.found():
             log.info("Docker answers", extra=fields(engine=self._engine.address, containers=len(found)))
-        self._backoff.reset()
         self._stats.resyncs["docker"] += 1
         gone = self._roster.compare(found, turn)
         self._roster.tell_failed((one for one in failed.values() if one and not isinstance(one, str)), turn)
@@ -178,6 +184,7 @@ class Follower:
             self._doubt.set()
         finally:
             del self._inspecting[container]
+            self._again.discard(container)
 
     def _tell(self, gone: list[Registration]) -> None:
         if gone:

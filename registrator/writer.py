@@ -27,6 +27,7 @@ from registrator.registered import registered
 from registrator.roster import Roster
 from registrator.services import payload
 from registrator.stats import RegistratorStats, WriteKind
+from registrator.watch import until_changed
 
 WRITES = CONNECTIONS - 2
 """Side by side: one connection is for reading, one for the query that waits."""
@@ -166,7 +167,7 @@ class Writer:
         """Wait until the agent is to be read again, for whatever reason. Raises CatalogError."""
         waiting = {
             asyncio.create_task(self._doubt.wait(), name="wait for doubt"),
-            asyncio.create_task(self._until_changed(), name="wait for the agent"),
+            asyncio.create_task(until_changed(self._agent, self._book, self._owning), name="wait for the agent"),
         }
         try:
             done, _ = await asyncio.wait(
@@ -178,23 +179,6 @@ class Writer:
             for task in waiting:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
-
-    async def _until_changed(self) -> None:
-        """Wait until somebody else changes a service of ours. Raises CatalogError once the agent does not answer.
-
-        One service stands for all: an agent that is restarted ends the query, whatever it has forgotten.
-        """
-        while True:
-            owned = self._book.owned()
-            if not owned:
-                self._owning.clear()
-                await self._owning.wait()
-                continue
-            had = self._book.get(owned[0])
-            service = await self._agent.service(owned[0])
-            changed = service is None or await self._agent.service(owned[0], str(service.get("ContentHash"))) != service
-            if changed and self._book.get(owned[0]) is had and owned[0] not in self._book.busy:
-                return
 
     # Planning
 
@@ -216,6 +200,8 @@ class Writer:
         self._plan = self._book.plan(
             self._roster.wanted(), self._roster.kept(), cleanup=settings.cleanup, adopt=settings.adopt
         )
+        checks = {registration.check_id for registration in self._plan.accepted}
+        self._told = {check: told for check, told in self._told.items() if check in checks}
         self._note_unchanged()
         self._todo.clear()
         self._last.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -28,6 +29,9 @@ class ForgetfulAgent(LocalAgent):
     def __init__(self) -> None:
         super().__init__(ConsulSettings())
         self.held: dict[str, dict[str, Any]] = {}
+        self.waits = True
+        self.hash = "x"
+        self.asked: list[str] = []  # with which hashes
 
     async def node(self) -> str:
         return "n1"
@@ -39,12 +43,13 @@ class ForgetfulAgent(LocalAgent):
         return {}
 
     async def service(self, service_id: str, other_than: str = "") -> dict[str, Any] | None:
-        if other_than:
+        self.asked.append(other_than)
+        if other_than and self.waits:
             await asyncio.Event().wait()
         return self.held.get(service_id)
 
     async def register(self, service: Mapping[str, Any]) -> None:
-        self.held[service["ID"]] = {**service, "Service": service["Name"], "ContentHash": "x"}
+        self.held[service["ID"]] = {**service, "Service": service["Name"], "ContentHash": self.hash}
 
     async def deregister(self, service_id: str) -> None:
         if self.held.pop(service_id, None) is None:
@@ -54,8 +59,8 @@ class ForgetfulAgent(LocalAgent):
 class World:
     """A writer, its agent and its roster; `told` is what the catalog of this program is told of."""
 
-    def __init__(self) -> None:
-        self.agent = ForgetfulAgent()
+    def __init__(self, agent: ForgetfulAgent | None = None) -> None:
+        self.agent = agent or ForgetfulAgent()
         self.roster = Roster(SETTINGS)
         self.told: list[Registration] = []
         self.writer = Writer(self.agent, self.roster, SETTINGS, RegistratorStats(), self.told.append)
@@ -83,9 +88,9 @@ async def until(probe: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def running_writer(*containers: Container) -> AsyncIterator[World]:
+async def running_writer(*containers: Container, agent: ForgetfulAgent | None = None) -> AsyncIterator[World]:
     """A writer that has registered these."""
-    world = World()
+    world = World(agent)
     world.roster.complete = True
     running = asyncio.create_task(world.writer.run())
     try:
@@ -164,5 +169,21 @@ def test_a_fault_in_planning_ends_the_writer_so_that_it_can_be_begun_anew(monkey
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
             await world.agent.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("shown", "questions"), [("x", 9), ("", 6)])
+def test_an_agent_with_which_one_cannot_wait_is_asked_now_and_then(shown: str, questions: int) -> None:
+    async def main() -> None:
+        agent = ForgetfulAgent()
+        agent.waits, agent.hash = False, shown
+        began = time.monotonic()
+        async with running_writer(A, agent=agent) as world:
+            await until(lambda: len(agent.asked) >= questions)
+            assert time.monotonic() - began > 0.9
+            assert set(agent.asked) <= {"", shown}
+            del agent.held["h:a:80"]
+            await world.has("a")
 
     asyncio.run(main())

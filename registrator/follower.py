@@ -25,7 +25,7 @@ RETRY_LONGEST = 5.0
 """Seconds between attempts to reach an engine that has been reached before."""
 
 STEADY = 10.0
-"""Seconds after which an event stream counts as one that lives: when it ends, the pauses between attempts begin anew."""
+"""Seconds after which an event stream counts as one that lives: the pauses between attempts then begin anew."""
 
 log = logging.getLogger(__name__)
 

@@ -49,6 +49,7 @@ class Store:
         self._path = None if state_dir is None else state_dir / FILE_NAME
         self._writer: asyncio.Task[None] | None = None
         self._written = 0
+        self._held_at = 0.0  # when the catalog was last published or confirmed (time of day)
         self._closing = asyncio.Event()
 
     @property
@@ -81,9 +82,13 @@ class Store:
             problems=problems,
         )
         snapshot = self._publish(snapshot)
+        self._held_at = time.time()
+        self._begin_writing()
+        return snapshot
+
+    def _begin_writing(self) -> None:
         if self._path is not None and self._writer is None:
             self._writer = asyncio.get_running_loop().create_task(self._write_soon(), name="catalog-writer")
-        return snapshot
 
     def depart(self, instances: Iterable[Departed]) -> None:
         """Leave out instances that have ended, until the catalog tells of it: see `Departures`.
@@ -114,6 +119,9 @@ class Store:
         self._republishing = None
         if self._departures.without(self._whole.services) != self._snapshot.services:
             self._publish(self._whole)
+            # A catalog that is not fresh stays on disk as it is.
+            if self._whole.fresh and self._held_at and not self._closing.is_set():
+                self._begin_writing()
 
     def load(self) -> Snapshot | None:
         """Publish the catalog kept on disk, as one that is not fresh; None if there is none or it is of no use."""
@@ -137,6 +145,7 @@ class Store:
 
     def confirm(self) -> None:
         """Note on disk that the catalog kept there holds; where it cannot be noted, it will look older than it is."""
+        self._held_at = time.time()
         if self._path is not None:
             with contextlib.suppress(OSError):
                 os.utime(self._path)
@@ -183,7 +192,7 @@ class Store:
             snapshot = self._snapshot
             started = time.monotonic()
             try:
-                await asyncio.to_thread(_write, self._path, snapshot)
+                await asyncio.to_thread(_write, self._path, snapshot, self._held_at)
             except OSError as error:
                 log.error("last good catalog %s cannot be written: %s", self._path, error)
             pause = max(_WRITE_INTERVAL, _WRITE_SHARE * (time.monotonic() - started))
@@ -198,8 +207,11 @@ def _read(path: Path) -> Snapshot:
         return codec.decode(file)
 
 
-def _write(path: Path, snapshot: Snapshot) -> None:
-    """Write beside the file and rename, so that a reader finds the old one or the new one, whole."""
+def _write(path: Path, snapshot: Snapshot, held_at: float) -> None:
+    """Write beside the file and rename, so that a reader finds the old one or the new one, whole.
+
+    The file is as old as the last word of the catalog: that an instance has departed makes it no newer.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -208,6 +220,7 @@ def _write(path: Path, snapshot: Snapshot) -> None:
             os.fchmod(descriptor, 0o600)
             file.writelines(codec.encode(snapshot))
             file.flush()
+            os.utime(descriptor, (held_at, held_at))
             os.fsync(descriptor)
         beside.replace(path)
     finally:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,8 @@ from lb.catalog import departures as module
 from lb.catalog import store as store_module
 from lb.catalog.departures import BOUND, Departed, Departures
 from lb.catalog.model import Instance, Service, Snapshot
-from lb.catalog.store import Store
+from lb.catalog.store import FILE_NAME, Store
+from tests.support.process import wait_until
 
 ONE = Departed("web", "n1", "web-1")
 
@@ -159,3 +161,37 @@ def test_a_store_believes_the_catalog_again_after_a_while(monkeypatch: pytest.Mo
         assert [ids(snapshot.services) for snapshot in published] == [["web-1"], [], ["web-1"]]
 
     with_store(test)
+
+
+def test_who_departed_is_not_on_disk_either_and_the_file_grows_no_younger(tmp_path: Path) -> None:
+    kept = tmp_path / FILE_NAME
+
+    async def main() -> None:
+        store = Store(tmp_path)
+        store.publish(service(instance(), instance("web-2")), {}, "dc1")
+        await asyncio.to_thread(wait_until, kept.exists, what="the catalog is on disk")
+        published = kept.stat().st_mtime
+        store.depart([ONE])
+        await asyncio.to_thread(wait_until, lambda: "web-1" not in kept.read_text(), what="the instance is gone there")
+        assert "web-2" in kept.read_text()
+        assert kept.stat().st_mtime == published
+        await store.close()
+
+    asyncio.run(main())
+
+
+def test_a_departure_leaves_a_catalog_on_disk_that_is_not_fresh_as_it_is(tmp_path: Path) -> None:
+    async def main() -> None:
+        first = Store(tmp_path)
+        first.publish(service(instance()), {}, "dc1")
+        await first.close()
+        before = (tmp_path / FILE_NAME).read_bytes()
+        store = Store(tmp_path)
+        store.load()
+        store.depart([ONE])
+        await asyncio.sleep(0)
+        assert ids(store.snapshot.services) == []
+        await store.close()
+        assert (tmp_path / FILE_NAME).read_bytes() == before
+
+    asyncio.run(main())

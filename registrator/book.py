@@ -20,7 +20,10 @@ class Book:
     def __init__(self) -> None:
         self._registered: dict[str, Registered] = {}
         self._busy: dict[str, Action] = {}
-        self._written: set[str] = set()  # since a reading began
+        self._written: set[str] = set()  # while a reading is under way, since it began
+        self._reading = False
+        self._failed: set[str] = set()  # nobody knows whether they are registered
+        self._failed_before: set[str] = set()  # of these, those that the reading under way will show
         self._refused: dict[str, tuple[Action, str]] = {}
         self._wanted: frozenset[str] = frozenset()
         self._over: set[str] = set()  # was wanted, and is to be removed even without `cleanup`
@@ -48,6 +51,8 @@ class Book:
     def begin_reading(self) -> None:
         """Note that the agent is asked for all that it has."""
         self._written = set(self._busy)
+        self._failed_before = set(self._failed)
+        self._reading = True
 
     def take(self, services: Iterable[Registered]) -> None:
         """Take over what the agent has."""
@@ -57,6 +62,9 @@ class Book:
             if (ours := self._registered.get(service_id)) is not None:
                 read[service_id] = ours
         self._registered = read
+        self._written.clear()
+        self._reading = False
+        self._failed -= self._failed_before
         self._refused.clear()
         self.known = True
 
@@ -69,7 +77,8 @@ class Book:
     def begin(self, action: Action) -> None:
         """Note that something is being written."""
         self._busy[_id(action)] = action
-        self._written.add(_id(action))
+        if self._reading:
+            self._written.add(_id(action))
 
     def end(self, action: Action, refusal: str = "") -> None:
         """Note that it was written, or was refused, for a reason."""
@@ -90,6 +99,8 @@ class Book:
     def fail(self, action: Action) -> None:
         """Note that nobody knows whether it was written: what the agent has must be read."""
         self._busy.pop(_id(action), None)
+        self._failed.add(_id(action))
+        self._failed_before.discard(_id(action))
         self.known = False
 
     # What follows from it
@@ -97,11 +108,15 @@ class Book:
     def plan(self, wanted: Collection[Registration], kept: Collection[str], *, cleanup: bool, adopt: bool) -> Plan:
         """Compare what is wanted with what the agent has; without `cleanup` only what was wanted before is removed."""
         ids = frozenset(registration.id for registration in wanted)
-        self._over = (self._over | (self._wanted - ids)) - ids
+        there = {*self._registered, *self._busy, *self._failed}  # or may be
+        self._over = ((self._over | (self._wanted - ids)) - ids) & there
         self._wanted = ids
         if not cleanup:
             kept = {*kept, *(one for one in self._registered if one not in self._over)}
-        return plan(wanted, self._registered.values(), kept=kept, adopt=adopt)
+        made = plan(wanted, self._registered.values(), kept=kept, adopt=adopt)
+        to_do = {_id(action) for action in made.actions}
+        self._refused = {one: refused for one, refused in self._refused.items() if one in to_do}
+        return made
 
     def allows(self, action: Action) -> bool:
         """Whether something can be written now: nothing else of this ID is, and it was not refused already."""

@@ -83,6 +83,17 @@ def test_what_was_refused_is_told_and_not_tried_again_until_the_next_reading() -
     assert known.problems() == []
 
 
+def test_a_refusal_is_of_no_concern_once_nobody_wants_the_service() -> None:
+    known = book()
+    refused = Register(wanted("a"))
+    known.begin(refused)
+    known.end(refused, "HTTP 400: no")
+    actions(known, wanted("a"))
+    assert known.problems()
+    actions(known)
+    assert known.problems() == []
+
+
 def test_after_a_failure_nothing_is_known() -> None:
     known = book(had("a"))
     known.begin(Deregister("a"))
@@ -101,6 +112,39 @@ def test_without_cleanup_only_what_was_wanted_before_is_removed() -> None:
     write(known, Deregister("a"))
     assert actions(known, cleanup=False) == []
     assert actions(known) == [Deregister("ghost")]
+
+
+def test_without_cleanup_what_was_wanted_and_never_registered_is_left_to_others() -> None:
+    known = book()
+    actions(known, wanted("a"), cleanup=False)
+    assert actions(known, cleanup=False) == []
+    known.learn([had("a")])
+    assert actions(known, cleanup=False) == []
+
+
+def test_without_cleanup_what_is_wanted_no_more_while_it_is_written_is_removed() -> None:
+    known = book()
+    register = Register(wanted("a"))
+    actions(known, wanted("a"), cleanup=False)
+    known.begin(register)
+    assert actions(known, cleanup=False) == []
+    known.end(register)
+    assert actions(known, cleanup=False) == [Deregister("a")]
+
+
+def test_without_cleanup_what_may_have_been_written_is_removed_once_it_is_seen() -> None:
+    known = book()
+    register = Register(wanted("a"))
+    actions(known, wanted("a"), cleanup=False)
+    known.begin(register)
+    known.begin_reading()
+    known.fail(register)
+    known.take([])
+    assert actions(known, cleanup=False) == []
+    known.begin_reading()
+    assert actions(known, cleanup=False) == []
+    known.take([had("a")])
+    assert actions(known, cleanup=False) == [Deregister("a")]
 
 
 def test_what_is_learnt_counts_at_once() -> None:

@@ -71,7 +71,7 @@ def _ports(config: Json, host: Json, network: Json) -> tuple[Port, ...]:
     for name in sorted({*_mapping(config, "ExposedPorts"), *_mapping(host, "PortBindings"), *published}):
         number, _, protocol = name.partition("/")
         if (known := _PROTOCOLS.get(protocol or "tcp")) is not None:
-            key = (_port(number, f"port {name}"), known)
+            key = (_port(number, f"port {_clean(name)}"), known)
             found[key] = Port(*key, _published(published.get(name) or [], name))
     return tuple(found[key] for key in sorted(found))
 
@@ -82,14 +82,14 @@ def _published(bindings: object, name: str) -> tuple[Published, ...]:
     The twins that Docker lists for IPv4 and IPv6 are one.
     """
     if not isinstance(bindings, list) or not all(isinstance(binding, Mapping) for binding in bindings):
-        raise InspectError(f"NetworkSettings.Ports.{name} is no list of bindings")
+        raise InspectError(f"NetworkSettings.Ports.{_clean(name)} is no list of bindings")
     ranked = set()
     for binding in bindings:
         if _text(binding, "HostPort") in ("", "0"):
             continue  # wanted, but not there
         where = _text(binding, "HostIp")
-        address = ipaddress.ip_address(_address(where, f"port {name}") if where else "0.0.0.0")
-        port = _port(_text(binding, "HostPort"), f"port {name}")
+        address = ipaddress.ip_address(_address(where, f"port {_clean(name)}") if where else "0.0.0.0")
+        port = _port(_text(binding, "HostPort"), f"port {_clean(name)}")
         host_ip = "" if address.is_unspecified else str(address)
         ranked.add((address.is_loopback, bool(host_ip), address.version, port, host_ip))
     return tuple(dict.fromkeys(Published(host_ip, port) for _, _, _, port, host_ip in sorted(ranked)))
@@ -97,7 +97,7 @@ def _published(bindings: object, name: str) -> tuple[Published, ...]:
 
 def _labels(config: Json) -> dict[str, str]:
     labels = _mapping(config, "Labels")
-    return {name: _text(labels, name) for name in labels}
+    return {_clean(name): _text(labels, name) for name in labels}
 
 
 def _environment(config: Json) -> dict[str, str]:
@@ -115,7 +115,7 @@ def _object(document: Json, key: str) -> Json:
     if part is None:
         return {}
     if not isinstance(part, Mapping):
-        raise InspectError(f"{key} is no object")
+        raise InspectError(f"{_clean(key)} is no object")
     return part
 
 
@@ -124,7 +124,7 @@ _mapping = _object
 
 def _objects(document: Json, key: str) -> dict[str, Json]:
     part = _object(document, key)
-    return {name: _object(part, name) for name in part}
+    return {_clean(name): _object(part, name) for name in part}
 
 
 def _text(document: Json, key: str) -> str:
@@ -132,7 +132,7 @@ def _text(document: Json, key: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise InspectError(f"{key} is no text")
+        raise InspectError(f"{_clean(key)} is no text")
     return _clean(value)
 
 

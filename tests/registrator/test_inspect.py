@@ -197,3 +197,11 @@ def test_what_is_not_dockers_word_is_refused_with_its_name(changes: dict[str, An
     with pytest.raises(InspectError) as refused:
         container(document(**changes))
     assert str(refused.value) == reason
+
+
+def test_names_hold_no_half_characters_either() -> None:
+    networks = {"net\ud800": {"NetworkID": "aa", "IPAddress": "192.0.2.1"}}
+    found = container(document(Config__Labels={"tag\ud800": "a\ud800"}, NetworkSettings__Networks=networks))
+    assert (found.labels, found.networks) == ({"tag?": "a?"}, {"net?": "192.0.2.1"})
+    with pytest.raises(InspectError, match=r"tag\? is no text"):
+        container(document(Config__Labels={"tag\ud800": 1}))

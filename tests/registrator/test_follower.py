@@ -38,7 +38,8 @@ class RestlessEngine(Engine):
         return Container(id=container, name="a", image="web")
 
     async def events(self, since: int) -> AsyncGenerator[Event, None]:
-        for event in ():
+        nothing: tuple[Event, ...] = ()
+        for event in nothing:
             yield event
 
 

@@ -111,19 +111,19 @@ class UdpPort:
                 self._failed(error)
                 continue
             if peer[0] not in known and not admit(peer[0]):
-                self._refuse(packet, peer[0], partial(self._send, peer))
+                self._refuse(packet, peer[0], partial(self._send, peer, None))
                 continue
             if limited:
                 allowance = known.get(peer[0]) or find_allowance(peer[0])
                 allowance.left -= 1
                 if allowance.left < 0:
-                    self._limit(packet, allowance, partial(self._send, peer))
+                    self._limit(packet, allowance, partial(self._send, peer, None))
                     continue
             key = packet[2:]
             entry = find_local(key) or find_foreign(key)
             reply = next(entry.replies, None) if entry is not None else None
             if entry is None or reply is None:
-                self._responder.respond(packet, self._lane, partial(self._send, peer))
+                self._responder.respond(packet, self._lane, partial(self._send, peer, None))
                 continue
             entry.hits += 1
             try:
@@ -150,19 +150,19 @@ class UdpPort:
                 continue
             source = self._source(ancillary)
             if peer[0] not in known and not admit(peer[0]):
-                self._refuse(packet, peer[0], partial(self._send_from, source, peer))
+                self._refuse(packet, peer[0], partial(self._send, peer, source))
                 continue
             if limited:
                 allowance = known.get(peer[0]) or find_allowance(peer[0])
                 allowance.left -= 1
                 if allowance.left < 0:
-                    self._limit(packet, allowance, partial(self._send_from, source, peer))
+                    self._limit(packet, allowance, partial(self._send, peer, source))
                     continue
             key = packet[2:]
             entry = find_local(key) or find_foreign(key)
             reply = next(entry.replies, None) if entry is not None else None
             if entry is None or reply is None:
-                self._responder.respond(packet, self._lane, partial(self._send_from, source, peer))
+                self._responder.respond(packet, self._lane, partial(self._send, peer, source))
                 continue
             entry.hits += 1
             try:
@@ -202,8 +202,8 @@ class UdpPort:
             self._sources[received] = source = _reversed(ancillary)
         return source
 
-    def _send(self, peer: Any, reply: bytes, source: Ancillary | None = None) -> None:
-        """Send a reply that was made anew, with others that are made in the same turn.
+    def _send(self, peer: Any, source: Ancillary | None, reply: bytes) -> None:
+        """Send a reply that was made anew, with others that are made in the same turn, from `source` if one is given.
 
         To send may mean to wake up a client, which costs more than to make a reply: one that is sent several is woken
         up once.
@@ -211,9 +211,6 @@ class UdpPort:
         self._gathered.append((reply, peer, source))
         if not self._gathering or len(self._gathered) >= GATHERED:
             self._flush()
-
-    def _send_from(self, source: Ancillary, peer: Any, reply: bytes) -> None:
-        self._send(peer, reply, source)
 
     def _flush(self) -> None:
         gathered, self._gathered = self._gathered, []

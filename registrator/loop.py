@@ -19,6 +19,7 @@ from registrator.follower import Follower
 from registrator.model import Registration
 from registrator.roster import Roster
 from registrator.stats import RESULTS, RegistratorStats
+from registrator.tasks import until_first
 from registrator.writer import Writer
 
 RESTART_PAUSE = 5.0
@@ -131,13 +132,8 @@ class Registrator:
             asyncio.create_task(writer.run(), name="registrator: Consul"),
         ]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await until_first(tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             self.stats.docker.connected = self.stats.consul.connected = False
             await agent.close()
             await engine.close()

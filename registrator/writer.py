@@ -27,6 +27,7 @@ from registrator.registered import registered
 from registrator.roster import Roster
 from registrator.services import payload
 from registrator.stats import RegistratorStats, WriteKind
+from registrator.tasks import until_first
 from registrator.watch import until_changed
 
 WRITES = CONNECTIONS - 2
@@ -169,16 +170,7 @@ class Writer:
             asyncio.create_task(self._doubt.wait(), name="wait for doubt"),
             asyncio.create_task(until_changed(self._agent, self._book, self._owning), name="wait for the agent"),
         }
-        try:
-            done, _ = await asyncio.wait(
-                waiting, timeout=self._settings.resync or None, return_when=asyncio.FIRST_COMPLETED
-            )
-            for task in done:
-                task.result()
-        finally:
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+        await until_first(waiting, self._settings.resync or None)
 
     # Planning
 

@@ -113,7 +113,9 @@ def test_a_client_that_sends_octet_by_octet_has_no_more_time_than_others(
     assert answers(dns)
 
 
-def test_a_client_that_is_gone_when_its_reply_comes_is_counted() -> None:
+@contextlib.contextmanager
+def slow_recursor() -> Iterator[tuple[DnsSettings, threading.Event, threading.Event]]:
+    """Run a recursor that answers when it may; yields settings with it, "it is asked", and "it may answer"."""
     asked, may_answer = threading.Event(), threading.Event()
 
     def slow(query: bytes) -> list[bytes]:
@@ -121,17 +123,20 @@ def test_a_client_that_is_gone_when_its_reply_comes_is_counted() -> None:
         may_answer.wait(10)
         return [answer(query, "example.org. 60 A 192.0.2.1")]
 
-    query = make_query("example.org")
     with running_recursor(slow) as recursor:
-        settings = DnsSettings(listen=LOOPBACK, recursors=(recursor.address,), recursor_timeout=10)
-        with running_dns(settings, CATALOG) as dns:
-            with connect(dns) as sock:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-                sock.sendall(len(query).to_bytes(2, "big") + query)
-                assert asked.wait(10)
-            wait_until(lambda: dns.stats.tcp_open == 0, what="the client is gone")
-            may_answer.set()
-            wait_dropped(dns, "tcp_gone")
+        yield DnsSettings(listen=LOOPBACK, recursors=(recursor.address,), recursor_timeout=10), asked, may_answer
+
+
+def test_a_client_that_is_gone_when_its_reply_comes_is_counted() -> None:
+    query = make_query("example.org")
+    with slow_recursor() as (settings, asked, may_answer), running_dns(settings, CATALOG) as dns:
+        with connect(dns) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            sock.sendall(len(query).to_bytes(2, "big") + query)
+            assert asked.wait(10)
+        wait_until(lambda: dns.stats.tcp_open == 0, what="the client is gone")
+        may_answer.set()
+        wait_dropped(dns, "tcp_gone")
 
 
 def test_one_client_cannot_take_all_connections(monkeypatch: pytest.MonkeyPatch, dns: RunningDns) -> None:
@@ -231,25 +236,22 @@ def test_clients_that_never_read_hold_a_bounded_amount_together(monkeypatch: pyt
 
 
 def test_while_draining_only_what_was_asked_before_is_answered() -> None:
-    asked, may_answer = threading.Event(), threading.Event()
-
-    def slow(query: bytes) -> list[bytes]:
-        asked.set()
-        may_answer.wait(10)
-        return [answer(query, "example.org. 60 A 192.0.2.1")]
-
     query = make_query("example.org")
-    with running_recursor(slow) as recursor, ThreadPoolExecutor() as threads:
-        settings = DnsSettings(listen=LOOPBACK, recursors=(recursor.address,), recursor_timeout=10)
-        with running_dns(settings, CATALOG) as dns, connect(dns) as busy, connect(dns) as idle:
-            idle.sendall(FRAME)
-            assert read_frame(idle)
-            busy.sendall(len(query).to_bytes(2, "big") + query)
-            assert asked.wait(10)
-            stopping = threads.submit(dns.run, dns.server.stop(10))
-            assert idle.recv(1) == b"", "who waits for nothing is let go"
-            busy.sendall(FRAME)
-            may_answer.set()
-            assert read_reply(read_frame(busy)).data == ["192.0.2.1"]
-            assert replies(busy) == 0
-            stopping.result(10)
+    with (
+        slow_recursor() as (settings, asked, may_answer),
+        ThreadPoolExecutor() as threads,
+        running_dns(settings, CATALOG) as dns,
+        connect(dns) as busy,
+        connect(dns) as idle,
+    ):
+        idle.sendall(FRAME)
+        assert read_frame(idle)
+        busy.sendall(len(query).to_bytes(2, "big") + query)
+        assert asked.wait(10)
+        stopping = threads.submit(dns.run, dns.server.stop(10))
+        assert idle.recv(1) == b"", "who waits for nothing is let go"
+        busy.sendall(FRAME)
+        may_answer.set()
+        assert read_reply(read_frame(busy)).data == ["192.0.2.1"]
+        assert replies(busy) == 0
+        stopping.result(10)
